@@ -1,0 +1,1 @@
+"""ucxnb: see UCX move, from a notebook."""

@@ -1,0 +1,192 @@
+"""`WorkerConfig`: everything a worker can be told before it starts."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from .errors import ConfigError
+
+__all__ = ["ThreadMode", "WorkerConfig"]
+
+
+class ThreadMode(enum.Enum):
+    """How many of your threads may be inside the worker at the same moment."""
+
+    SINGLE = "single"
+    """One; a second one gets a `ThreadModeError`."""
+
+    MULTI = "multi"
+    """Any number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """Settings of a `UcxWorker`: immutable, checked when made.
+
+    Parameters
+    ----------
+    thread_mode : ThreadMode
+        `ThreadMode.SINGLE` or `ThreadMode.MULTI`. The toolkit's own threads (progress, panels,
+        dashboard) do not count.
+    buffer_size : int
+        Size that your receive buffers should have, bytes. The worker does not allocate it.
+    enable_tag, enable_stream, enable_rma : bool
+        UCX features to switch on (``UCP_FEATURE_TAG``, ``_STREAM``, ``_RMA`` with atomics).
+    progress_interval_us : int
+        How long the background thread leaves the worker alone, microseconds, after it saw one of
+        your threads drive it.
+    tag_scope : {"endpoint", "worker"}
+        With ``"endpoint"`` a receive names the endpoint it takes from, and tags have 40 bits. With
+        ``"worker"`` a tag goes over the wire as it is, all 64 bits, and a receive takes from anyone.
+    name : str
+        What peers are told about you; empty for a name made of the host name and process id.
+    ucx_options : mapping of str to str
+        UCX settings without their ``UCX_`` prefix, as in ``{"TLS": "tcp,self"}``. They win over
+        ``UCX_*`` environment variables, and both win over ucxnb's own ``MM_ERROR_HANDLING=y``.
+    connect_timeout : float or None
+        Default limit of `UcxWorker.connect`, seconds.
+    handshake_timeout : float
+        How long a peer that connects to a listener may take to say who it is, seconds.
+    close_timeout : float
+        How long `disconnect` and `close` wait for what was sent to leave, seconds.
+    heartbeat_interval : float
+        A sign of life is sent to each peer this often, seconds; a peer silent for three times as
+        long counts as unresponsive.
+    heartbeat_timeout : float or None
+        A peer silent for this long counts as lost, seconds; None never gives up on it.
+    history_interval : float
+        Time between two samples of `UcxWorker.history`, seconds.
+    history_length : int
+        Number of samples kept.
+
+    Raises
+    ------
+    ConfigError
+        Names the field, what it got and what it takes.
+    """
+
+    thread_mode: ThreadMode = ThreadMode.SINGLE
+    buffer_size: int = 64 * 1024
+    enable_tag: bool = True
+    enable_stream: bool = True
+    enable_rma: bool = False
+    progress_interval_us: int = 100
+    tag_scope: str = "endpoint"
+    name: str = ""
+    ucx_options: Mapping[str, str] = field(default_factory=dict)
+    connect_timeout: float | None = 10.0
+    handshake_timeout: float = 5.0
+    close_timeout: float = 5.0
+    heartbeat_interval: float = 2.0
+    heartbeat_timeout: float | None = 60.0
+    history_interval: float = 1.0
+    history_length: int = 600
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.thread_mode, ThreadMode):
+            raise _wrong("thread_mode", self.thread_mode, "ThreadMode.SINGLE or ThreadMode.MULTI")
+        for name in ("enable_tag", "enable_stream", "enable_rma"):
+            if not isinstance(getattr(self, name), bool):
+                raise _wrong(name, getattr(self, name), "True or False")
+        for name, low, high in _INTEGERS:
+            _check_number(name, getattr(self, name), int, low, high)
+        for name, low, high, optional in _SECONDS:
+            if not (optional and getattr(self, name) is None):
+                _check_number(name, getattr(self, name), (int, float), low, high, optional=optional)
+        if self.tag_scope not in ("endpoint", "worker"):
+            raise _wrong("tag_scope", self.tag_scope, '"endpoint" or "worker"')
+        if not isinstance(self.name, str) or len(self.name) > 200 or not _printable(self.name):
+            raise _wrong("name", self.name, "a printable text of at most 200 characters")
+        if self.heartbeat_timeout is not None and self.heartbeat_timeout <= self.heartbeat_interval:
+            raise _wrong(
+                "heartbeat_timeout", self.heartbeat_timeout, "None, or more than heartbeat_interval"
+            )
+        if not (self.enable_tag or self.enable_stream or self.enable_rma):
+            raise ConfigError(
+                "enable_tag, enable_stream and enable_rma are all False: a worker needs one of them"
+            )
+        object.__setattr__(self, "ucx_options", _checked_options(self.ucx_options))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> WorkerConfig:
+        """Make a config from names and values.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+            Field names and their values.
+
+        Returns
+        -------
+        WorkerConfig
+
+        Raises
+        ------
+        ConfigError
+            Also for a name that is no field, with the closest one that is.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+                raise ConfigError(f"WorkerConfig has no field {name!r}: {hint}")
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> WorkerConfig:
+        """Return a copy with some fields changed; unknown names are a `ConfigError`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return self.from_values({**values, **changes})
+
+
+_INTEGERS = (
+    ("buffer_size", 1, 2**40),
+    ("progress_interval_us", 1, 1_000_000),
+    ("history_length", 2, 1_000_000),
+)
+_SECONDS = (
+    ("connect_timeout", 0.001, 86400, True),
+    ("handshake_timeout", 0.001, 3600, False),
+    ("close_timeout", 0.0, 3600, False),
+    ("heartbeat_interval", 0.01, 3600, False),
+    ("heartbeat_timeout", 0.02, 86400, True),
+    ("history_interval", 0.01, 86400, False),
+)
+_OPTION_NAME = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+
+
+def _wrong(name: str, value: object, takes: str) -> ConfigError:
+    return ConfigError(f"{name}={value!r}: it takes {takes}")
+
+
+def _printable(text: str) -> bool:
+    return text.isprintable()
+
+
+def _check_number(name, value, types, low, high, *, optional=False) -> None:
+    kind = "an integer" if types is int else "a number of seconds"
+    none = "None or " if optional else ""
+    if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
+        raise _wrong(name, value, f"{none}{kind} from {low} to {high}")
+
+
+def _checked_options(options: object) -> Mapping[str, str]:
+    if not isinstance(options, Mapping):
+        raise _wrong("ucx_options", options, 'a mapping such as {"TLS": "tcp,self"}')
+    for key, value in options.items():
+        if not isinstance(key, str) or not _OPTION_NAME.match(key):
+            raise ConfigError(
+                f"ucx_options: {key!r} is no UCX setting; write its name in capitals, as in "
+                '{"TLS": "tcp,self"}'
+            )
+        if key.startswith("UCX_"):
+            raise ConfigError(f"ucx_options: write {key[4:]!r} instead of {key!r}")
+        if not isinstance(value, str):
+            raise ConfigError(f"ucx_options: the value of {key!r} is a text, not {value!r}")
+    return MappingProxyType(dict(options))

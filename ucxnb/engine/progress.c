@@ -1,0 +1,391 @@
+#include "progress.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Steps of progress that find nothing before a thread looks at the clock. */
+#define IDLE_STEPS 64
+/* A waiter spins this long, then gives way to other processes between steps, then sleeps. */
+#define SPIN_NS 20000
+#define YIELD_NS 60000
+/* No sleep is longer: a wake-up that a transport failed to signal costs this much at worst. */
+#define LONGEST_SLEEP_MS 100
+
+int64_t ucxnb_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void signal_fd(int fd)
+{
+    uint64_t one = 1;
+
+    /* An eventfd refuses only when its counter is full, and then it is readable anyway. */
+    if (write(fd, &one, sizeof one) < 0) {
+        return;
+    }
+}
+
+static void drain_fd(int fd)
+{
+    uint64_t count;
+
+    if (read(fd, &count, sizeof count) < 0) {
+        return;
+    }
+}
+
+void ucxnb_wake_waiters(ucxnb_driver_t *driver)
+{
+    if (atomic_load(&driver->sleepers) == 0) {
+        return;
+    }
+    pthread_mutex_lock(&driver->lock);
+    driver->epoch++;
+    if (driver->polling) {
+        signal_fd(driver->waiter_fd);
+    }
+    pthread_cond_broadcast(&driver->woken);
+    pthread_mutex_unlock(&driver->lock);
+}
+
+void ucxnb_wake_background(ucxnb_driver_t *driver)
+{
+    if (atomic_load(&driver->background_polls)) {
+        signal_fd(driver->background_fd);
+    }
+}
+
+static unsigned step(ucxnb_driver_t *driver)
+{
+    unsigned count = ucxnb_ucp.ucp_worker_progress(driver->worker);
+
+    if (count != 0) {
+        /* What this step completed may be what a sleeping thread waits for. */
+        ucxnb_wake_waiters(driver);
+    }
+    return count;
+}
+
+unsigned ucxnb_progress(ucxnb_driver_t *driver)
+{
+    atomic_fetch_add_explicit(&driver->driven, 1, memory_order_relaxed);
+    return step(driver);
+}
+
+/* Non-zero if a signal ended the sleep. */
+static int poll_events(ucxnb_driver_t *driver, int wake_fd, int timeout_ms)
+{
+    struct pollfd fds[2] = {{driver->event_fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
+    int interrupted;
+
+    if (ucxnb_ucp.ucp_worker_arm(driver->worker) != UCS_OK) {
+        return 0; /* something came in the meantime */
+    }
+    interrupted = poll(fds, 2, timeout_ms) < 0 && errno == EINTR;
+    if (!interrupted && fds[1].revents) {
+        drain_fd(wake_fd);
+    }
+    return interrupted;
+}
+
+/* ---- the waiting threads ---- */
+
+static int sleep_ms_until(int64_t deadline_ns)
+{
+    int64_t left = deadline_ns - ucxnb_now_ns();
+
+    if (left <= 0) {
+        return 0;
+    }
+    return left > LONGEST_SLEEP_MS * 1000000LL ? LONGEST_SLEEP_MS : (int)(left / 1000000 + 1);
+}
+
+static int sleep_as_poller(ucxnb_driver_t *driver, int timeout_ms)
+{
+    int interrupted;
+
+    /* Two threads asleep on one descriptor would both wake: the background thread parks. */
+    ucxnb_wake_background(driver);
+    interrupted = poll_events(driver, driver->waiter_fd, timeout_ms);
+    pthread_mutex_lock(&driver->lock);
+    driver->polling = 0;
+    driver->epoch++;
+    pthread_cond_broadcast(&driver->woken);
+    pthread_mutex_unlock(&driver->lock);
+    return interrupted;
+}
+
+static void sleep_as_follower(ucxnb_driver_t *driver, uint64_t epoch, int timeout_ms)
+{
+    struct timespec until;
+    int64_t end = ucxnb_now_ns() + timeout_ms * 1000000LL;
+
+    until.tv_sec = end / 1000000000;
+    until.tv_nsec = end % 1000000000;
+    while (driver->epoch == epoch &&
+           pthread_cond_timedwait(&driver->woken, &driver->lock, &until) == 0) {
+    }
+    pthread_mutex_unlock(&driver->lock);
+}
+
+/* Non-zero if a signal ended the sleep. */
+static int sleep_waiter(ucxnb_driver_t *driver, uint64_t epoch, int64_t deadline_ns)
+{
+    int timeout_ms = sleep_ms_until(deadline_ns), interrupted = 0;
+
+    pthread_mutex_lock(&driver->lock);
+    if (driver->epoch != epoch) {
+        pthread_mutex_unlock(&driver->lock);
+    } else if (driver->polling) {
+        sleep_as_follower(driver, epoch, timeout_ms);
+    } else {
+        driver->polling = 1;
+        pthread_mutex_unlock(&driver->lock);
+        interrupted = sleep_as_poller(driver, timeout_ms);
+    }
+    return interrupted;
+}
+
+static uint64_t read_epoch(ucxnb_driver_t *driver)
+{
+    uint64_t epoch;
+
+    pthread_mutex_lock(&driver->lock);
+    epoch = driver->epoch;
+    pthread_mutex_unlock(&driver->lock);
+    return epoch;
+}
+
+static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
+                     int spin, uint64_t *operations)
+{
+    unsigned idle = 0, count;
+    int64_t idle_since = 0, now;
+    uint64_t epoch;
+    int result, interrupted;
+
+    for (;;) {
+        if ((result = ready(arg)) != 0) {
+            return result;
+        }
+        if ((count = step(driver)) != 0) {
+            *operations += count;
+            idle = 0;
+            continue;
+        }
+        if (++idle % IDLE_STEPS != 0 && spin) {
+            continue;
+        }
+        now = ucxnb_now_ns();
+        if (now >= deadline_ns) {
+            return 0;
+        }
+        if (spin) {
+            if (idle == IDLE_STEPS) {
+                idle_since = now;
+            }
+            if (now - idle_since < SPIN_NS) {
+                continue;
+            }
+            if (now - idle_since < YIELD_NS) {
+                sched_yield();
+                continue;
+            }
+        }
+        atomic_fetch_add(&driver->sleepers, 1);
+        epoch = read_epoch(driver);
+        /* From here on others wake this thread; look once more at what came before. */
+        interrupted = 0;
+        if ((result = ready(arg)) == 0) {
+            if ((count = step(driver)) == 0) {
+                interrupted = sleep_waiter(driver, epoch, deadline_ns);
+            }
+            *operations += count;
+        }
+        atomic_fetch_sub(&driver->sleepers, 1);
+        if (result != 0 || interrupted) {
+            return result;
+        }
+        if (ucxnb_now_ns() - now > LONGEST_SLEEP_MS * 900000LL) {
+            spin = 0; /* nothing for so long: the next look need not spin */
+        }
+        idle = 0;
+    }
+}
+
+int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
+               int spin)
+{
+    uint64_t operations = 0;
+
+    return ucxnb_wait_counting(driver, ready, arg, deadline_ns, spin, &operations);
+}
+
+int ucxnb_wait_counting(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg,
+                        int64_t deadline_ns, int spin, uint64_t *operations)
+{
+    int result;
+
+    atomic_fetch_add(&driver->waiters, 1);
+    result = wait_loop(driver, ready, arg, deadline_ns, spin, operations);
+    atomic_fetch_add_explicit(&driver->driven, 1, memory_order_relaxed);
+    if (atomic_fetch_sub(&driver->waiters, 1) == 1 && atomic_load(&driver->background_parked)) {
+        pthread_mutex_lock(&driver->lock);
+        pthread_cond_signal(&driver->unparked);
+        pthread_mutex_unlock(&driver->lock);
+    }
+    return result;
+}
+
+/* ---- the background thread ---- */
+
+static void park(ucxnb_driver_t *driver)
+{
+    pthread_mutex_lock(&driver->lock);
+    atomic_store(&driver->background_parked, 1);
+    while (atomic_load(&driver->waiters) > 0 && !atomic_load(&driver->stop)) {
+        pthread_cond_wait(&driver->unparked, &driver->lock);
+    }
+    atomic_store(&driver->background_parked, 0);
+    pthread_mutex_unlock(&driver->lock);
+}
+
+static void stand_aside(ucxnb_driver_t *driver)
+{
+    struct timespec interval = {driver->interval_ns / 1000000000, driver->interval_ns % 1000000000};
+
+    nanosleep(&interval, NULL);
+}
+
+static void *background(void *arg)
+{
+    ucxnb_driver_t *driver = arg;
+    uint64_t seen = atomic_load(&driver->driven), driven;
+    unsigned idle = 0;
+
+    while (!atomic_load(&driver->stop)) {
+        if (atomic_load(&driver->waiters) > 0) {
+            if (atomic_load(&driver->sleepers) > 0) {
+                park(driver);
+            } else {
+                stand_aside(driver);
+            }
+            continue;
+        }
+        driven = atomic_load_explicit(&driver->driven, memory_order_relaxed);
+        if (driven != seen) {
+            seen = driven;
+            stand_aside(driver);
+            continue;
+        }
+        if (step(driver) != 0) {
+            idle = 0;
+            continue;
+        }
+        if (++idle < IDLE_STEPS) {
+            continue;
+        }
+        idle = 0;
+        atomic_store(&driver->background_polls, 1);
+        if (atomic_load(&driver->waiters) == 0 && !atomic_load(&driver->stop)) {
+            poll_events(driver, driver->background_fd, LONGEST_SLEEP_MS);
+        }
+        atomic_store(&driver->background_polls, 0);
+    }
+    return NULL;
+}
+
+static int start_thread(ucxnb_driver_t *driver)
+{
+    sigset_t all, before;
+    int error;
+
+    /* Signals are for Python's threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&driver->thread, NULL, background, driver);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0) {
+        pthread_setname_np(driver->thread, "ucxnb-progress");
+    }
+    return error;
+}
+
+static void close_descriptors(ucxnb_driver_t *driver)
+{
+    if (driver->background_fd >= 0) {
+        close(driver->background_fd);
+    }
+    if (driver->waiter_fd >= 0) {
+        close(driver->waiter_fd);
+    }
+}
+
+int ucxnb_driver_start(ucxnb_driver_t *driver, ucp_worker_h worker, long interval_us)
+{
+    pthread_condattr_t monotonic;
+    int error;
+
+    memset(driver, 0, sizeof *driver);
+    driver->worker = worker;
+    driver->interval_ns = interval_us * 1000;
+    if (ucxnb_ucp.ucp_worker_get_efd(worker, &driver->event_fd) != UCS_OK) {
+        return ENOTSUP;
+    }
+    driver->background_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    driver->waiter_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (driver->background_fd < 0 || driver->waiter_fd < 0) {
+        error = errno;
+        close_descriptors(driver);
+        return error;
+    }
+    pthread_mutex_init(&driver->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&driver->woken, &monotonic);
+    pthread_cond_init(&driver->unparked, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    error = start_thread(driver);
+    if (error != 0) {
+        close_descriptors(driver);
+        return error;
+    }
+    driver->running = 1;
+    return 0;
+}
+
+void ucxnb_driver_stop(ucxnb_driver_t *driver)
+{
+    if (!driver->running) {
+        return;
+    }
+    atomic_store(&driver->stop, 1);
+    signal_fd(driver->background_fd);
+    pthread_mutex_lock(&driver->lock);
+    pthread_cond_signal(&driver->unparked);
+    pthread_mutex_unlock(&driver->lock);
+    pthread_join(driver->thread, NULL);
+    driver->running = 0;
+    close_descriptors(driver);
+    pthread_cond_destroy(&driver->woken);
+    pthread_cond_destroy(&driver->unparked);
+    pthread_mutex_destroy(&driver->lock);
+}
+
+void ucxnb_driver_abandon(ucxnb_driver_t *driver)
+{
+    if (driver->running) {
+        driver->running = 0;
+        close_descriptors(driver);
+    }
+}

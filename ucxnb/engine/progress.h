@@ -1,0 +1,71 @@
+/* Who drives a UCP worker: one background thread, or the threads that wait in blocking calls.
+ *
+ * A waiting thread progresses the worker itself; the background thread sees that and stands aside.
+ * With nothing to do, whoever drives sleeps in poll() on the worker's event descriptor.
+ */
+#ifndef UCXNB_PROGRESS_H
+#define UCXNB_PROGRESS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "ucp_library.h"
+
+typedef struct ucxnb_driver {
+    ucp_worker_h worker;
+    int event_fd;      /* UCX's own, readable when there may be something to progress */
+    int background_fd; /* eventfd: wakes the background thread out of poll() */
+    int waiter_fd;     /* eventfd: wakes the one waiting thread that sleeps in poll() */
+    int64_t interval_ns;
+    pthread_t thread;
+    int running;
+
+    _Atomic int stop;
+    _Atomic int waiters;             /* threads inside ucxnb_wait() */
+    _Atomic int sleepers;            /* those of them that are asleep, or about to be */
+    _Atomic int background_polls;    /* the background thread sleeps in poll() */
+    _Atomic int background_parked;   /* it sleeps until the waiters have left */
+    _Atomic uint64_t driven;         /* changes whenever another thread progressed the worker */
+
+    pthread_mutex_t lock; /* guards what follows; no UCP call is made under it */
+    pthread_cond_t woken;
+    pthread_cond_t unparked;
+    uint64_t epoch; /* changes whenever sleepers must look again */
+    int polling;    /* one waiter sleeps in poll(); the others wait for `woken` */
+} ucxnb_driver_t;
+
+/* Called again and again by a waiting thread: 0 to go on waiting, anything else ends the wait. */
+typedef int (*ucxnb_ready_t)(void *arg);
+
+/* 0, or an errno. */
+int ucxnb_driver_start(ucxnb_driver_t *driver, ucp_worker_h worker, long interval_us);
+
+/* Joins the background thread. No thread may be inside any other call. */
+void ucxnb_driver_stop(ucxnb_driver_t *driver);
+
+/* Forget, in the child of a fork, a thread that exists in the parent only. */
+void ucxnb_driver_abandon(ucxnb_driver_t *driver);
+
+/* One step of progress; what it returns is UCX's count of operations. */
+unsigned ucxnb_progress(ucxnb_driver_t *driver);
+
+/* Wait until `ready` returns non-zero, which is returned, or until `deadline_ns` of
+ * ucxnb_now_ns() or a signal ends the sleep: then 0. With spin 0 it sleeps at once. */
+int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
+               int spin);
+
+/* The same, adding to `operations` what each step of progress returned. */
+int ucxnb_wait_counting(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg,
+                        int64_t deadline_ns, int spin, uint64_t *operations);
+
+/* Make every sleeping waiter call its `ready` again. Safe inside UCX callbacks. */
+void ucxnb_wake_waiters(ucxnb_driver_t *driver);
+
+/* An operation is left pending with nobody waiting for it: the background thread must run. */
+void ucxnb_wake_background(ucxnb_driver_t *driver);
+
+/* CLOCK_MONOTONIC, nanoseconds. */
+int64_t ucxnb_now_ns(void);
+
+#endif

@@ -1,0 +1,35 @@
+/* The UCP functions that the engine calls, looked up in the library that UCXX has loaded. */
+#ifndef UCXNB_UCP_LIBRARY_H
+#define UCXNB_UCP_LIBRARY_H
+
+#include <ucp/api/ucp.h>
+
+#define UCXNB_UCP_FUNCTIONS(X)                                                                    \
+    X(ucp_ep_close_nbx)                                                                           \
+    X(ucp_ep_create)                                                                              \
+    X(ucp_ep_flush_nbx)                                                                           \
+    X(ucp_ep_query)                                                                               \
+    X(ucp_get_version_string)                                                                     \
+    X(ucp_request_check_status)                                                                   \
+    X(ucp_request_free)                                                                           \
+    X(ucp_tag_msg_recv_nbx)                                                                       \
+    X(ucp_tag_probe_nb)                                                                           \
+    X(ucp_tag_send_nbx)                                                                           \
+    X(ucp_worker_arm)                                                                             \
+    X(ucp_worker_get_efd)                                                                         \
+    X(ucp_worker_progress)
+
+#define UCXNB_DECLARE(name) __typeof__(name) *name;
+typedef struct {
+    UCXNB_UCP_FUNCTIONS(UCXNB_DECLARE)
+    __typeof__(ucs_status_string) *ucs_status_string;
+} ucxnb_ucp_t;
+#undef UCXNB_DECLARE
+
+/* Filled by ucxnb_load_ucp(), which must have succeeded before anything else is called. */
+extern ucxnb_ucp_t ucxnb_ucp;
+
+/* NULL, or what went wrong. Never loads a library: the one in use is the one UCXX brought. */
+const char *ucxnb_load_ucp(void);
+
+#endif

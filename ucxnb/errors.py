@@ -1,0 +1,223 @@
+"""Every error that ucxnb raises.
+
+Each class also derives from the builtin that a Python programmer would catch anyway::
+
+    UcxnbError                            Exception
+    ├── ConfigError                       ValueError           a WorkerConfig field is wrong
+    ├── AddressError                      ValueError           not a "host:port"
+    ├── MissingUcxError                   ImportError          no usable UCXX is installed
+    ├── UcxError                          RuntimeError         UCX itself said no (.status)
+    ├── WorkerClosedError                 RuntimeError         the worker was closed
+    ├── ThreadModeError                   RuntimeError         two threads inside a SINGLE worker
+    ├── FeatureDisabledError              RuntimeError         e.g. enable_tag=False
+    ├── ArgumentError                     ValueError, TypeError    a timeout below 0, an id that is no int
+    ├── TagTypeError                      TypeError            a tag that is no integer
+    ├── TagRangeError                     ValueError           a tag out of range
+    ├── InvalidBufferError                BufferError, TypeError   not contiguous, not writable, no buffer
+    ├── BufferTooSmallError               ValueError           .needed bytes; the message is kept
+    ├── UnknownEndpointError              LookupError          no such endpoint id, ever
+    ├── BroadcastError                    ConnectionError      .delivered, .failed
+    ├── OperationTimeoutError             TimeoutError         a wait ran out of time
+    │   └── ConnectTimeoutError                                connect() did
+    └── EndpointError                     ConnectionError      .endpoint_id
+        ├── EndpointClosedError           ConnectionAbortedError   closed by you
+        ├── EndpointLostError             ConnectionResetError     the peer went away
+        │   └── PeerClosedError                                it said goodbye first
+        ├── NoPeersError                                       nobody could ever send it
+        ├── ConnectRefusedError           ConnectionRefusedError   nothing listens there
+        ├── UnreachableError                                   no such name, no route
+        ├── HandshakeError                                     what listens there is no ucxnb worker
+        ├── RejectedError                 ConnectionRefusedError   the peer said no, and why
+        │   └── AuthenticationError       PermissionError      it wants a key, or another one
+        └── AddressInUseError                                  another program listens there
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AddressError",
+    "AddressInUseError",
+    "ArgumentError",
+    "AuthenticationError",
+    "BroadcastError",
+    "BufferTooSmallError",
+    "ConfigError",
+    "ConnectRefusedError",
+    "ConnectTimeoutError",
+    "EndpointClosedError",
+    "EndpointError",
+    "EndpointLostError",
+    "FeatureDisabledError",
+    "HandshakeError",
+    "InvalidBufferError",
+    "MissingUcxError",
+    "NoPeersError",
+    "OperationTimeoutError",
+    "PeerClosedError",
+    "RejectedError",
+    "TagRangeError",
+    "TagTypeError",
+    "ThreadModeError",
+    "UcxError",
+    "UcxnbError",
+    "UnknownEndpointError",
+    "UnreachableError",
+    "WorkerClosedError",
+]
+
+
+class UcxnbError(Exception):
+    """Base of every error that ucxnb raises on purpose."""
+
+
+class ConfigError(UcxnbError, ValueError):
+    """A `WorkerConfig` field has a wrong type, an impossible value or an unknown name."""
+
+
+class AddressError(UcxnbError, ValueError):
+    """The text is not a ``host:port`` address."""
+
+
+class MissingUcxError(UcxnbError, ImportError):
+    """UCXX, and with it UCX, is not installed or cannot be loaded."""
+
+
+class UcxError(UcxnbError, RuntimeError):
+    """A UCX call failed.
+
+    Attributes
+    ----------
+    status : int
+        The ``ucs_status_t`` that UCX returned (negative), 0 if there was none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class WorkerClosedError(UcxnbError, RuntimeError):
+    """The worker was closed, or belongs to the parent process of a fork."""
+
+
+class ThreadModeError(UcxnbError, RuntimeError):
+    """Two threads were inside a ``ThreadMode.SINGLE`` worker at the same moment."""
+
+
+class FeatureDisabledError(UcxnbError, RuntimeError):
+    """The worker's configuration switches this kind of operation off."""
+
+
+class ArgumentError(UcxnbError, ValueError, TypeError):
+    """An argument of a call has a wrong type or an impossible value."""
+
+
+class TagTypeError(UcxnbError, TypeError):
+    """A tag is not an integer."""
+
+
+class TagRangeError(UcxnbError, ValueError):
+    """A tag does not fit into the bits that the worker's tag scope leaves for it."""
+
+
+class InvalidBufferError(UcxnbError, BufferError, TypeError):
+    """The object is no contiguous buffer, or no writable one where one is needed."""
+
+
+class BufferTooSmallError(UcxnbError, ValueError):
+    """The next message is larger than the receive buffer. The message is kept.
+
+    Attributes
+    ----------
+    needed : int
+        Size of the message, bytes.
+    """
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
+class UnknownEndpointError(UcxnbError, LookupError):
+    """This worker has no endpoint of that id."""
+
+
+class BroadcastError(UcxnbError, ConnectionError):
+    """A broadcast did not reach every endpoint.
+
+    Attributes
+    ----------
+    delivered : tuple of int
+        The endpoints whose send completed.
+    failed : dict of int to Exception
+        The error of each endpoint whose send did not.
+    """
+
+    def __init__(
+        self, message: str, delivered: tuple[int, ...], failed: dict[int, Exception]
+    ) -> None:
+        super().__init__(message)
+        self.delivered = delivered
+        self.failed = failed
+
+
+class OperationTimeoutError(UcxnbError, TimeoutError):
+    """A wait ended because its timeout did. Nothing that arrives later is lost."""
+
+
+class ConnectTimeoutError(OperationTimeoutError):
+    """The peer did not finish the handshake in time."""
+
+
+class EndpointError(UcxnbError, ConnectionError):
+    """Something is wrong with one connection; others are not touched.
+
+    Attributes
+    ----------
+    endpoint_id : int or None
+        The endpoint concerned, None while there is none yet.
+    """
+
+    def __init__(self, message: str, endpoint_id: int | None = None) -> None:
+        super().__init__(message)
+        self.endpoint_id = endpoint_id
+
+
+class EndpointClosedError(EndpointError, ConnectionAbortedError):
+    """You closed this endpoint (`disconnect`, `cleanup_all`)."""
+
+
+class EndpointLostError(EndpointError, ConnectionResetError):
+    """The peer is gone: it died, or the network between did."""
+
+
+class PeerClosedError(EndpointLostError):
+    """The peer closed the connection in order; all that it sent before can still be received."""
+
+
+class NoPeersError(EndpointError):
+    """A receive from anyone, with no endpoint and no listener that could bring one."""
+
+
+class ConnectRefusedError(EndpointError, ConnectionRefusedError):
+    """The host is there, and nothing listens on that port."""
+
+
+class UnreachableError(EndpointError):
+    """The name does not resolve, or no route leads to the address."""
+
+
+class HandshakeError(EndpointError):
+    """What answers at that address does not speak ucxnb's protocol."""
+
+
+class RejectedError(EndpointError, ConnectionRefusedError):
+    """The peer is a ucxnb worker and declined; the message says why."""
+
+
+class AuthenticationError(RejectedError, PermissionError):
+    """The peer asks for a key that this worker does not have, or the keys differ."""
+
+
+class AddressInUseError(EndpointError):
+    """Another program listens on that address already, or it is not one of this machine."""
