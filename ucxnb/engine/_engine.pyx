@@ -253,7 +253,12 @@ cdef class TagEngine:
         self.closed = False
 
     def _shut_engine(self):
-        """Make blocked calls end and refuse new ones; returns once all have left."""
+        """Refuse new calls, and make those that are blocked end soon."""
+        if ucxnb_calls_inside:
+            raise ThreadModeError(
+                "close() inside another call of the same thread, as from a signal handler: set a "
+                "flag there, and close after that call has returned"
+            )
         self.closed = True
         with nogil:
             ucxnb_engine_shut(&self.engine)
@@ -298,6 +303,7 @@ cdef class TagEngine:
         self.leave()
 
     cdef int enter(self) except -1:
+        global ucxnb_calls_inside
         cdef unsigned long thread
         if self.closed:
             raise self.closed_error()
@@ -311,9 +317,12 @@ cdef class TagEngine:
             self.user_thread = thread
             self.user_depth += 1
         self.inside += 1
+        ucxnb_calls_inside += 1
         return 0
 
     cdef void leave(self) noexcept:
+        global ucxnb_calls_inside
+        ucxnb_calls_inside -= 1
         self.inside -= 1
         if self.single and not ucxnb_toolkit_thread:
             self.user_depth -= 1
@@ -350,11 +359,11 @@ cdef class TagEngine:
         if status != UCS_OK:
             raise UcxError(f"UCX cannot reach the peer's worker: {status_text(status)}", status)
         endpoint.started_ns = ucxnb_now_ns()
+        self.endpoints_by_id[endpoint.endpoint_id] = endpoint
         return endpoint
 
     def _add_endpoint(self, Endpoint endpoint):
         """From now on the user sees it."""
-        self.endpoints_by_id[endpoint.endpoint_id] = endpoint
         self.open_endpoints[endpoint.endpoint_id] = endpoint
 
     def _begin_close(self, Endpoint endpoint):
@@ -408,8 +417,8 @@ cdef class TagEngine:
         self.endpoints_by_id.pop(endpoint.endpoint_id, None)
 
     def _known_endpoints(self):
-        """All that are open or ended a short while ago, by id."""
-        return dict(self.endpoints_by_id)
+        """All that are open or ended a short while ago."""
+        return [e for e in list(self.endpoints_by_id.values()) if e.state is not None]
 
     @property
     def _open_count(self):
@@ -427,7 +436,7 @@ cdef class TagEngine:
             return UCS_PTR_STATUS(request) == UCS_OK
         transfer = self.keep_transfer(request, None, NULL, endpoint, 0, 0)
         try:
-            self.await_transfer(transfer, deadline, False)
+            self.await_transfer(transfer, deadline, False, True)
         finally:
             if not transfer.test():
                 self.unfinished_sends.append(transfer)
@@ -522,17 +531,18 @@ cdef class TagEngine:
         transfer.status = UCS_INPROGRESS
         return transfer
 
-    cdef int await_transfer(self, Transfer transfer, int64_t deadline, bint spin) except -1:
+    cdef int await_transfer(self, Transfer transfer, int64_t deadline, bint spin,
+                            bint even_if_shut=False) except -1:
         """Wait until it ends, the deadline comes, the worker closes or a signal raises."""
         cdef int c_spin = spin
         while transfer.status == UCS_INPROGRESS:
             with nogil:
                 transfer.status = ucxnb_wait_request(&self.engine, transfer.request,
-                                                     slice_end(deadline), c_spin)
+                                                     slice_end(deadline), c_spin, even_if_shut)
             if transfer.status != UCS_INPROGRESS:
                 break
             PyErr_CheckSignals()
-            if self.engine.closing or ucxnb_now_ns() >= deadline:
+            if ucxnb_now_ns() >= deadline or (self.engine.closing and not even_if_shut):
                 break
             c_spin = 0
         return 0
@@ -628,7 +638,7 @@ cdef class TagEngine:
                 request = ucxnb_post_send(&endpoint.ucp, view.buf, view.len, wire)
                 status = UCS_PTR_STATUS(request)
                 if UCS_PTR_IS_PTR(request):
-                    status = ucxnb_wait_request(&self.engine, request, slice_end(deadline), 1)
+                    status = ucxnb_wait_request(&self.engine, request, slice_end(deadline), 1, 0)
             if status == UCS_INPROGRESS:
                 transfer = self.keep_transfer(request, None, NULL, endpoint, wire, view.len)
                 transfer.owner = keep_view(&view)
@@ -869,7 +879,7 @@ cdef class TagEngine:
                     if UCS_PTR_IS_PTR(request):
                         if wait:
                             status = ucxnb_wait_request(&self.engine, request,
-                                                        slice_end(deadline), 1)
+                                                        slice_end(deadline), 1, 0)
                         else:
                             status = ucxnb_test_request(request)
             if found == UCXNB_MATCHED:

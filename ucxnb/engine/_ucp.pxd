@@ -81,12 +81,13 @@ cdef extern from "endpoint.h" nogil:
                              ucp_tag_message_h handle)
     int ucxnb_match(void *match) noexcept
     ucs_status_t ucxnb_wait_request(ucxnb_engine_t *engine, void *request, int64_t deadline_ns,
-                                    int spin)
+                                    int spin, int even_if_shut)
     ucs_status_t ucxnb_test_request(void *request)
     void ucxnb_run(ucxnb_engine_t *engine, int64_t deadline_ns, uint64_t *operations)
     uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
     unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
                                        unsigned limit)
 
-cdef extern from "toolkit_thread.h" nogil:
+cdef extern from "thread_state.h" nogil:
     int ucxnb_toolkit_thread
+    int ucxnb_calls_inside

@@ -398,6 +398,7 @@ int ucxnb_match(void *arg)
 typedef struct {
     ucxnb_engine_t *engine;
     void *request;
+    int even_if_shut;
 } waited_request_t;
 
 static int request_ready(void *arg)
@@ -405,7 +406,8 @@ static int request_ready(void *arg)
     waited_request_t *waited = arg;
 
     return ucxnb_ucp.ucp_request_check_status(waited->request) != UCS_INPROGRESS ||
-           atomic_load_explicit(&waited->engine->closing, memory_order_relaxed);
+           (!waited->even_if_shut &&
+            atomic_load_explicit(&waited->engine->closing, memory_order_relaxed));
 }
 
 ucs_status_t ucxnb_test_request(void *request)
@@ -419,9 +421,9 @@ ucs_status_t ucxnb_test_request(void *request)
 }
 
 ucs_status_t ucxnb_wait_request(ucxnb_engine_t *engine, void *request, int64_t deadline_ns,
-                                int spin)
+                                int spin, int even_if_shut)
 {
-    waited_request_t waited = {engine, request};
+    waited_request_t waited = {engine, request, even_if_shut};
 
     ucxnb_wait(&engine->driver, request_ready, &waited, deadline_ns, spin);
     return ucxnb_test_request(request);

@@ -92,10 +92,10 @@ void *ucxnb_post_receive(ucxnb_engine_t *engine, void *buffer, size_t length,
 /* Look for the message once; usable as ucxnb_ready_t on a ucxnb_match_t. */
 int ucxnb_match(void *match);
 
-/* Status of a request after waiting until the deadline at most; UCS_INPROGRESS if it is still
- * under way, else the request has been freed. */
+/* Status of a request after waiting until the deadline at most, or (unless `even_if_shut`) until
+ * the engine is shut; UCS_INPROGRESS if it is still under way, else the request has been freed. */
 ucs_status_t ucxnb_wait_request(ucxnb_engine_t *engine, void *request, int64_t deadline_ns,
-                                int spin);
+                                int spin, int even_if_shut);
 
 /* Its status now, without progress; the request is freed unless UCS_INPROGRESS is returned. */
 ucs_status_t ucxnb_test_request(void *request);

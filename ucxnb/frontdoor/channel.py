@@ -1,0 +1,334 @@
+"""The control channel of one connection, from handshake to goodbye."""
+
+from __future__ import annotations
+
+import enum
+import socket
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from ..address import Address
+from ..endpoint_info import EndpointState
+from ..engine import Endpoint, TagEngine
+from ..errors import (
+    ConnectTimeoutError,
+    HandshakeError,
+    RejectedError,
+    UcxnbError,
+    WorkerClosedError,
+)
+from .handshake import Handshake, Introduction
+from .protocol import Frame, FrameDecoder, FrameType, ProtocolError, encode_frame
+
+if TYPE_CHECKING:
+    from .door import FrontDoor
+
+__all__ = ["Channel"]
+
+_READ_SIZE = 64 * 1024
+_MAX_UNSENT = 256 * 1024
+_SILENT_INTERVALS = 3
+# With worker-scoped tags nobody can count what a peer sent: its last messages get this long.
+_DRAIN_SECONDS = 0.05
+
+
+class _Phase(enum.Enum):
+    HANDSHAKE = enum.auto()
+    OPEN = enum.auto()
+    CLOSING = enum.auto()  # we said goodbye and wait for the answer
+    DRAINING = enum.auto()  # the peer did, and its last messages are on their way
+    DONE = enum.auto()
+
+
+class Channel:
+    """One connection's TCP socket, and the UCP endpoint that lives and dies with it.
+
+    Everything but the constructor runs on the front door's thread.
+
+    Parameters
+    ----------
+    door : FrontDoor
+        Whose connection it is.
+    sock : socket.socket
+        Connected, non-blocking; owned from now on.
+    direction : {"connected", "accepted"}
+        Which side asked.
+    deadline : float or None
+        When the handshake must be over, on `time.monotonic`.
+    """
+
+    def __init__(
+        self, door: FrontDoor, sock: socket.socket, direction: str, deadline: float | None
+    ) -> None:
+        self.socket = sock
+        self.direction = direction
+        self.endpoint_id = 0  # until the handshake needs one: strangers get none
+        self.endpoint: Endpoint | None = None
+        self.connected: Future[int] = Future()
+        self.closed: Future[None] = Future()
+        self.deadline = deadline
+        self._door = door
+        self._phase = _Phase.HANDSHAKE
+        self._decoder = FrameDecoder()
+        self._unsent = bytearray()
+        self._last_heard = time.monotonic()
+        self._last_words = 0  # messages that the peer says it sent
+        name = sock.getpeername()
+        self.peer_address = str(Address(name[0], name[1]))
+        self._handshake = Handshake(
+            Introduction(door.name, door.config.tag_scope, door.worker_address),
+            self._take_id,
+            connecting=direction == "connected",
+        )
+
+    @property
+    def in_handshake(self) -> bool:
+        """Whether messages cannot flow yet."""
+        return self._phase is _Phase.HANDSHAKE
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether the socket could not take everything."""
+        return bool(self._unsent)
+
+    # ---- what happens to it ----
+
+    def _take_id(self) -> int:
+        self.endpoint_id = self._door.next_endpoint_id()
+        return self.endpoint_id
+
+    def begin(self, engine: TagEngine) -> None:
+        """Speak first, if that is this side's part."""
+        self._send(engine, self._handshake.begin())
+
+    def on_readable(self, engine: TagEngine) -> None:
+        """Take what the peer says on the control channel."""
+        try:
+            data = self.socket.recv(_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(engine, error.strerror or str(error))
+            return
+        if not data:
+            self._broken(engine, "it closed the connection without a goodbye")
+            return
+        self._last_heard = time.monotonic()
+        try:
+            for frame in self._decoder.feed(data):
+                self._on_frame(engine, frame)
+                if self._phase is _Phase.DONE:
+                    return
+        except ProtocolError as error:
+            self._refuse(engine, str(error))
+        except UcxnbError as error:
+            self._refuse(engine, str(error), error)
+
+    def on_writable(self, engine: TagEngine) -> None:
+        """Send what the socket could not take before."""
+        self._send(engine, [])
+
+    def on_failure(self, engine: TagEngine) -> None:
+        """UCX reported the endpoint as failed."""
+        assert self.endpoint is not None
+        self._finish(engine, EndpointState.LOST, f"UCX lost it ({self.endpoint.failure})")
+
+    def on_tick(self, engine: TagEngine, now: float) -> None:
+        """Look at the clock, and at what has arrived."""
+        late = self.deadline is not None and now >= self.deadline
+        if self._phase is _Phase.HANDSHAKE and late:
+            self._fail(
+                engine,
+                ConnectTimeoutError(
+                    f"{self.peer_address}: it did not finish the handshake in time; check that a "
+                    "ucxnb worker listens there, and that its process is not stopped"
+                ),
+            )
+        elif self._phase is _Phase.CLOSING and late:
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+        elif self._phase is _Phase.DRAINING:
+            assert self.endpoint is not None
+            arrived = engine._arrived(self.endpoint)
+            counted = self._door.config.tag_scope == "endpoint"
+            if late or (counted and arrived >= self._last_words):
+                self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
+                self._finish(engine, EndpointState.CLOSED, "the peer closed the connection")
+
+    def on_heartbeat(self, engine: TagEngine, now: float, grace: bool) -> None:
+        """Give a sign of life, and look for the peer's."""
+        if self._phase is not _Phase.OPEN:
+            return
+        assert self.endpoint is not None
+        self._send(engine, [Frame(FrameType.HEARTBEAT, {})])
+        if grace:  # this process was stopped, so silence proves nothing
+            self._last_heard = now
+        silent = now - self._last_heard
+        config = self._door.config
+        if config.heartbeat_timeout is not None and silent > config.heartbeat_timeout:
+            self._finish(engine, EndpointState.LOST, f"no sign of life for {silent:.0f} s")
+        elif silent > _SILENT_INTERVALS * config.heartbeat_interval:
+            self._set_state(EndpointState.UNRESPONSIVE)
+
+    # ---- what is done with it ----
+
+    def say_goodbye(self, engine: TagEngine, timeout: float) -> None:
+        """Begin to close; `closed` is resolved when it is."""
+        if self._phase is _Phase.DRAINING:
+            self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+        elif self._phase is _Phase.OPEN:
+            assert self.endpoint is not None
+            engine._reap()
+            self._phase = _Phase.CLOSING
+            self.deadline = time.monotonic() + timeout
+            self._door.ticking.add(self)
+            sent = self.endpoint.stats().messages_sent
+            self._send(engine, [Frame(FrameType.GOODBYE, {"sent": sent})])
+
+    def abort(self, engine: TagEngine) -> None:
+        """Give up at once: the worker closes, or whoever asked for the connection left."""
+        if self._phase is _Phase.HANDSHAKE:
+            self._fail(engine, WorkerClosedError("the worker was closed meanwhile"))
+        elif self._phase is _Phase.OPEN:
+            assert self.endpoint is not None
+            self.say_goodbye(engine, 0)
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+        elif self._phase is not _Phase.DONE:
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+
+    # ---- inside ----
+
+    def _send(self, engine: TagEngine, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._unsent += encode_frame(frame)
+        if len(self._unsent) > _MAX_UNSENT:
+            self._broken(engine, "it does not read its control channel")
+            return
+        try:
+            while self._unsent:
+                del self._unsent[: self.socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._broken(engine, error.strerror or str(error))
+            return
+        self._door.watch(self)
+
+    def _on_frame(self, engine: TagEngine, frame: Frame) -> None:
+        if self._phase is _Phase.HANDSHAKE:
+            self._on_handshake(engine, frame)
+        elif frame.type is FrameType.HEARTBEAT:
+            if self._phase is _Phase.OPEN:
+                self._set_state(EndpointState.OPEN)
+        elif frame.type is FrameType.GOODBYE:
+            self._on_goodbye(engine, frame)
+        elif frame.type is FrameType.GOODBYE_ACK and self._phase is _Phase.CLOSING:
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+        else:
+            raise ProtocolError(f"it sent {frame.type.name} to an open connection")
+
+    def _on_handshake(self, engine: TagEngine, frame: Frame) -> None:
+        replies = self._handshake.receive(frame)
+        peer = self._handshake.peer
+        if self.endpoint is None and peer is not None and peer.worker_address:
+            self.endpoint = engine._open_endpoint(
+                self.endpoint_id, peer.worker_address, peer.tag_prefix
+            )
+            self.endpoint.peer_address = self.peer_address
+            self.endpoint.peer_name = peer.name
+            self.endpoint.direction = self.direction
+        if self._handshake.done:
+            assert self.endpoint is not None
+            self._phase = _Phase.OPEN
+            self.deadline = None
+            self._set_state(EndpointState.OPEN)
+            self._door.opened(self)
+            engine._add_endpoint(self.endpoint)
+        self._send(engine, replies)
+        if self._phase is _Phase.OPEN and not self.connected.done():
+            self.connected.set_result(self.endpoint_id)
+
+    def _on_goodbye(self, engine: TagEngine, frame: Frame) -> None:
+        if self._phase is _Phase.CLOSING:
+            self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            return
+        sent: Any = frame.payload.get("sent")
+        if type(sent) is not int or sent < 0:
+            raise ProtocolError(f"its goodbye counts {sent!r} messages")
+        config = self._door.config
+        patience = config.close_timeout if config.tag_scope == "endpoint" else _DRAIN_SECONDS
+        self._last_words = sent
+        self._phase = _Phase.DRAINING
+        self.deadline = time.monotonic() + patience
+        self._door.ticking.add(self)
+        self.on_tick(engine, time.monotonic())
+
+    def _refuse(self, engine: TagEngine, reason: str, error: UcxnbError | None = None) -> None:
+        """The peer broke the protocol, or cannot be talked to: say so, and part."""
+        if self._phase is not _Phase.HANDSHAKE:
+            self._finish(engine, EndpointState.LOST, f"it broke the protocol: {reason}")
+            return
+        if not isinstance(error, RejectedError) or self.direction == "accepted":
+            printable = "".join(c if c.isprintable() else "?" for c in reason)
+            self._send(engine, [Frame(FrameType.REJECT, {"reason": printable[:400]})])
+        if error is None:
+            error = HandshakeError(
+                f"{self.peer_address}: what listens there is no ucxnb worker: {reason}"
+            )
+        elif isinstance(error, RejectedError):
+            error = type(error)(f"{self.peer_address}: {error}")
+        self._fail(engine, error)
+
+    def _broken(self, engine: TagEngine, reason: str) -> None:
+        """The socket is of no more use."""
+        if self._phase is _Phase.HANDSHAKE:
+            self._fail(
+                engine,
+                HandshakeError(
+                    f"{self.peer_address}: the connection ended in the handshake: {reason}; check "
+                    "that a ucxnb worker listens there"
+                ),
+            )
+        elif self._phase is _Phase.CLOSING:
+            self._finish(engine, EndpointState.CLOSED, "you closed it")
+        elif self._phase is not _Phase.DONE:
+            self._finish(engine, EndpointState.LOST, f"the peer is gone: {reason}")
+
+    def _fail(self, engine: TagEngine, error: UcxnbError) -> None:
+        """The handshake did not succeed."""
+        if self._phase is _Phase.DONE:
+            return
+        self._phase = _Phase.DONE
+        if self.endpoint is not None:
+            self.endpoint.closed_by_me = True
+            engine._end_endpoint(self.endpoint)
+            engine._remove_endpoint(self.endpoint)
+        if not self.connected.done():
+            self.connected.set_exception(error)
+        self._end()
+
+    def _finish(self, engine: TagEngine, state: EndpointState, reason: str) -> None:
+        """The connection was open and is no more."""
+        if self._phase is _Phase.DONE:
+            return
+        assert self.endpoint is not None
+        self._phase = _Phase.DONE
+        self.endpoint.reason = reason
+        self._set_state(state)
+        engine._end_endpoint(self.endpoint)
+        self._end()
+        self._door.remember_ended(engine, self.endpoint)
+
+    def _end(self) -> None:
+        self._door.forget(self)
+        self.socket.close()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _set_state(self, state: EndpointState) -> None:
+        assert self.endpoint is not None
+        if self.endpoint.state is not state:
+            self.endpoint.state = state
+            self.endpoint.since = time.time()

@@ -1,0 +1,388 @@
+"""The front door: one thread that looks after a worker's listeners and control channels."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from ..address import parse_address
+from ..config import WorkerConfig
+from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
+from ..errors import ConnectTimeoutError, UcxError, WorkerClosedError
+from .channel import Channel
+from .dial import dial
+from .listener import Listener, bind
+
+__all__ = ["FrontDoor"]
+
+_log = logging.getLogger("ucxnb")
+# Strangers in the handshake; when there are more, the one that took longest makes room.
+_MAX_HANDSHAKES = 256
+_ACCEPTS_AT_ONCE = 64
+_ENDED_REMEMBERED = 256
+_TICK_SECONDS = 0.001
+_HANDSHAKE_TICK_SECONDS = 0.05
+_ACCEPT_PAUSE_SECONDS = 0.2
+
+
+class FrontDoor:
+    """Listens, connects, keeps connections alive and ends them, on a thread of its own.
+
+    It holds the engine by a weak reference, so that a worker nobody uses can be collected.
+
+    Parameters
+    ----------
+    engine : TagEngine
+        Where endpoints are opened and ended.
+    config : WorkerConfig
+        The worker's.
+    name : str
+        What peers are told.
+    worker_address : bytes
+        Of the UCP worker.
+    """
+
+    def __init__(
+        self, engine: TagEngine, config: WorkerConfig, name: str, worker_address: bytes
+    ) -> None:
+        self.config = config
+        self.name = name
+        self.worker_address = worker_address
+        self._engine = weakref.ref(engine)
+        self._ids = itertools.count(1)
+        self._channels: dict[int, Channel] = {}  # the open ones, by endpoint
+        self._handshakes: set[Channel] = set()
+        self.ticking: set[Channel] = set()  # those that wait for more than their socket
+        self._listeners: dict[int, Listener] = {}
+        self._ended: collections.deque[Endpoint] = collections.deque()
+        self._calls: collections.deque[Callable[[TagEngine], None]] = collections.deque()
+        self._timers: list[tuple[float, Callable[[TagEngine, float], None]]] = []
+        self._due: list[float] = []
+        self._accept_again = 0.0
+        self._stopping = False
+        self._last_heartbeat = time.monotonic()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._on_wake)
+        self._selector.register(engine._failure_fd, selectors.EVENT_READ, self._on_failure)
+        self.every(config.heartbeat_interval, self._heartbeat)
+        self._thread = threading.Thread(target=self._run, name="ucxnb-frontdoor", daemon=True)
+
+    # ---- for the worker, on any thread ----
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def every(self, seconds: float, function: Callable[[TagEngine, float], None]) -> None:
+        """Call ``function(engine, now)`` again and again; to be said before `start`."""
+        self._timers.append((seconds, function))
+        self._due.append(time.monotonic() + seconds)
+
+    def connect(self, address: str, timeout: float | None) -> int:
+        """Connect to a listening worker; returns the new endpoint's id.
+
+        Raises
+        ------
+        AddressError, ConnectRefusedError, UnreachableError, ConnectTimeoutError, HandshakeError
+            No connection came about, and nothing is left of it.
+        RejectedError, WorkerClosedError
+            Likewise.
+        """
+        where = parse_address(address)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        sock = dial(where, timeout)
+        try:
+            channel = Channel(self, sock, "connected", deadline)
+        except BaseException:
+            sock.close()
+            raise
+        self._call(lambda engine: self._adopt(engine, channel))
+        try:
+            return self._await(channel.connected)
+        except BaseException:
+            with contextlib.suppress(WorkerClosedError):
+                self._call(channel.abort)
+            raise
+
+    def listen(self, address: str) -> Listener:
+        """Open a listener.
+
+        Raises
+        ------
+        AddressError, AddressInUseError, UnreachableError
+            Nothing listens.
+        """
+        sock = bind(parse_address(address, default_host="127.0.0.1", any_port=True))
+        listener = Listener(self, sock)
+        opened: Future[None] = Future()
+
+        def register(engine: TagEngine) -> None:
+            self._listeners[sock.fileno()] = listener
+            self._selector.register(sock, selectors.EVENT_READ, self._on_accept(sock))
+            engine._sources_to_come += 1
+            opened.set_result(None)
+
+        self._call(register)
+        self._await(opened)
+        return listener
+
+    def close_listener(self, listener: Listener) -> None:
+        """Close a listener; returns when its port is free."""
+        closed: Future[None] = Future()
+
+        def unregister(engine: TagEngine) -> None:
+            if not listener.closed:
+                engine._sources_to_come -= 1
+                self._drop_listener(listener)
+            closed.set_result(None)
+
+        if not listener.closed and not self._stopping:
+            self._call(unregister)
+            self._await(closed)
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Those that are open."""
+        return tuple(self._listeners.values())
+
+    def disconnect(self, engine: TagEngine, ids: Iterable[int], timeout: float) -> None:
+        """Flush endpoints, tell their peers, and close them; all at the same time."""
+        deadline = time.monotonic() + timeout
+        closing = []
+        for endpoint_id in ids:
+            endpoint = engine._endpoint(endpoint_id)
+            channel = self._channels.get(endpoint_id)
+            engine._begin_close(endpoint)
+            if channel is None:
+                engine._forget_endpoint(endpoint)
+            else:
+                closing.append((endpoint, channel))
+        for endpoint, channel in closing:
+            engine._flush_endpoint(endpoint, max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            self._call(lambda engine, channel=channel, left=left: channel.say_goodbye(engine, left))
+        for _, channel in closing:
+            with contextlib.suppress(WorkerClosedError):
+                self._await(channel.closed)
+
+    def stop(self, engine: TagEngine) -> None:
+        """Stop the thread, and end at once whatever is still open."""
+        self._stopping = True
+        self._wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+        for channel in self._all_channels():
+            channel.abort(engine)
+        for listener in self.listeners:
+            self._drop_listener(listener)
+        self._selector.close()
+        os.close(self._wake_fd)
+
+    def abandon(self) -> None:
+        """In the child of a fork: close our copies of the parent's sockets, and nothing else."""
+        self._stopping = True
+        for channel in self._all_channels():
+            channel.socket.close()
+        for listener in self._listeners.values():
+            listener._socket.close()
+        self._selector.close()
+        os.close(self._wake_fd)
+
+    # ---- for channels, on the thread ----
+
+    def next_endpoint_id(self) -> int:
+        """Give an id that was never used."""
+        endpoint_id = next(self._ids)
+        if endpoint_id > MAX_ENDPOINT_ID:
+            raise UcxError(f"this worker has had {MAX_ENDPOINT_ID:,} connections; make a new one")
+        return endpoint_id
+
+    def opened(self, channel: Channel) -> None:
+        """Its handshake is over, and it has an endpoint."""
+        self._handshakes.discard(channel)
+        self.ticking.discard(channel)
+        self._channels[channel.endpoint_id] = channel
+
+    def watch(self, channel: Channel) -> None:
+        """Wait for what the channel waits for."""
+        events = selectors.EVENT_READ
+        if channel.wants_to_write:
+            events |= selectors.EVENT_WRITE
+        with contextlib.suppress(KeyError):  # it may have ended just now
+            if self._selector.get_key(channel.socket).events != events:
+                self._selector.modify(channel.socket, events, self._on_channel(channel))
+
+    def forget(self, channel: Channel) -> None:
+        """The channel has ended and is about to close its socket."""
+        self._handshakes.discard(channel)
+        self.ticking.discard(channel)
+        self._channels.pop(channel.endpoint_id, None)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(channel.socket)
+
+    def remember_ended(self, engine: TagEngine, endpoint: Endpoint) -> None:
+        """Keep what is known of it, and what nobody received yet, until many others ended too."""
+        self._ended.append(endpoint)
+        while len(self._ended) > _ENDED_REMEMBERED:
+            engine._remove_endpoint(self._ended.popleft())
+
+    # ---- inside ----
+
+    def _call(self, function: Callable[[TagEngine], None]) -> None:
+        """Have a function called on the thread."""
+        if self._stopping:
+            raise WorkerClosedError("this worker is closed; make a new one")
+        self._calls.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _await(self, future: Future[Any]) -> Any:
+        """Wait for a result from the thread, for as long as it runs."""
+        while True:
+            try:
+                return future.result(0.5)
+            except ConnectTimeoutError:
+                raise
+            except FutureTimeoutError:
+                if self._stopping and not future.done():
+                    raise WorkerClosedError("the worker was closed meanwhile") from None
+
+    def _run(self) -> None:
+        mark_toolkit_thread()
+        while not self._stopping:
+            events = self._selector.select(self._patience())
+            engine = self._engine()
+            if engine is None:
+                return
+            for key, mask in events:
+                self._guarded(key.data, engine, mask)
+            self._guarded(self._tick, engine)
+            del engine
+
+    def _guarded(self, function: Callable[..., None], *arguments: Any) -> None:
+        """One connection's trouble must not end the thread that serves all."""
+        if self._stopping:
+            return
+        try:
+            function(*arguments)
+        except Exception:
+            _log.exception("the front door of worker %s met an error", self.name)
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        until = min(self._due)
+        if self._accept_again:
+            until = min(until, self._accept_again)
+        if self.ticking:
+            slow = len(self.ticking) == len(self._handshakes)
+            until = min(until, now + (_HANDSHAKE_TICK_SECONDS if slow else _TICK_SECONDS))
+        return max(0.0, until - now)
+
+    def _tick(self, engine: TagEngine) -> None:
+        now = time.monotonic()
+        for channel in list(self.ticking):
+            channel.on_tick(engine, now)
+        for i, (seconds, function) in enumerate(self._timers):
+            if now >= self._due[i]:
+                self._due[i] = max(self._due[i] + seconds, now)
+                function(engine, now)
+        if self._accept_again and now >= self._accept_again:
+            self._accept_again = 0.0
+            for listener in self._listeners.values():
+                self._selector.register(
+                    listener._socket, selectors.EVENT_READ, self._on_accept(listener._socket)
+                )
+
+    def _heartbeat(self, engine: TagEngine, now: float) -> None:
+        grace = now - self._last_heartbeat > 2 * self.config.heartbeat_interval
+        self._last_heartbeat = now
+        for channel in list(self._channels.values()):
+            channel.on_heartbeat(engine, now, grace)
+
+    def _on_wake(self, engine: TagEngine, mask: int) -> None:
+        os.eventfd_read(self._wake_fd)
+        while self._calls:
+            self._guarded(self._calls.popleft(), engine)
+
+    def _on_failure(self, engine: TagEngine, mask: int) -> None:
+        for endpoint in engine._failed_endpoints():
+            channel = self._channels.get(endpoint.endpoint_id)
+            if channel is not None:
+                channel.on_failure(engine)
+
+    def _on_channel(self, channel: Channel) -> Callable[[TagEngine, int], None]:
+        def ready(engine: TagEngine, mask: int) -> None:
+            if mask & selectors.EVENT_WRITE:
+                channel.on_writable(engine)
+            if mask & selectors.EVENT_READ and channel.socket.fileno() >= 0:
+                channel.on_readable(engine)
+
+        return ready
+
+    def _on_accept(self, sock: socket.socket) -> Callable[[TagEngine, int], None]:
+        def ready(engine: TagEngine, mask: int) -> None:
+            for _ in range(_ACCEPTS_AT_ONCE):
+                try:
+                    accepted, _address = sock.accept()
+                except BlockingIOError:
+                    return
+                except ConnectionError:
+                    continue
+                except OSError as error:
+                    _log.warning("worker %s cannot accept: %s", self.name, error.strerror)
+                    self._pause_accepting()
+                    return
+                self._welcome(engine, accepted)
+
+        return ready
+
+    def _pause_accepting(self) -> None:
+        """Out of descriptors or memory: let those who are in finish first."""
+        self._accept_again = time.monotonic() + _ACCEPT_PAUSE_SECONDS
+        for listener in self._listeners.values():
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(listener._socket)
+
+    def _welcome(self, engine: TagEngine, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            deadline = time.monotonic() + self.config.handshake_timeout
+            channel = Channel(self, sock, "accepted", deadline)
+        except OSError:  # it has left already
+            sock.close()
+            return
+        if len(self._handshakes) >= _MAX_HANDSHAKES:
+            min(self._handshakes, key=lambda c: c.deadline or 0.0).abort(engine)
+        self._adopt(engine, channel)
+
+    def _adopt(self, engine: TagEngine, channel: Channel) -> None:
+        self._handshakes.add(channel)
+        self.ticking.add(channel)
+        self._selector.register(channel.socket, selectors.EVENT_READ, self._on_channel(channel))
+        channel.begin(engine)
+
+    def _all_channels(self) -> list[Channel]:
+        return [*self._handshakes, *self._channels.values()]
+
+    def _drop_listener(self, listener: Listener) -> None:
+        self._listeners.pop(listener._socket.fileno(), None)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(listener._socket)
+        listener._socket.close()

@@ -1,0 +1,173 @@
+"""Who are you: the handshake of a connection, without any input or output of its own.
+
+::
+
+    connecting side            listening side
+    HELLO        ──────────▶                    who I am
+                 ◀──────────   WELCOME          who I am, and how to authenticate
+    AUTH         ──────────▶                    proof (method "none" for now)
+                 ◀──────────   AUTH, ADDRESS    proof; my UCX worker's address
+    ADDRESS      ──────────▶                    mine
+                 ◀──────────   READY
+
+No worker address is given to UCX before AUTH has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine import MAX_ENDPOINT_ID
+from ..errors import AuthenticationError, RejectedError
+from .protocol import Frame, FrameType, ProtocolError
+
+__all__ = ["Handshake", "Introduction"]
+
+_NO_AUTH = {"method": "none", "proof": ""}
+_MAX_ADDRESS = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What one side tells the other about itself.
+
+    Attributes
+    ----------
+    name : str
+        Its own name for itself.
+    tag_scope : str
+        Must be the same on both sides.
+    worker_address : bytes
+        Of its UCP worker.
+    tag_prefix : int
+        What the other side must put into the high bits of the tags it sends.
+    """
+
+    name: str
+    tag_scope: str
+    worker_address: bytes = b""
+    tag_prefix: int = 0
+
+
+class Handshake:
+    """One side of one handshake.
+
+    Parameters
+    ----------
+    me : Introduction
+        What to tell the peer.
+    take_prefix : callable
+        Gives this side's `Introduction.tag_prefix`; called once, after the peer authenticated.
+    connecting : bool
+        Whether this side connected, and so speaks first.
+
+    Attributes
+    ----------
+    peer : Introduction or None
+        Complete (with `worker_address`) as soon as `receive` took the peer's ADDRESS.
+    done : bool
+        Whether messages may flow.
+    """
+
+    def __init__(
+        self, me: Introduction, take_prefix: Callable[[], int], *, connecting: bool
+    ) -> None:
+        self.me = me
+        self._take_prefix = take_prefix
+        self.peer: Introduction | None = None
+        self.done = False
+        self._connecting = connecting
+        self._expected = FrameType.WELCOME if connecting else FrameType.HELLO
+
+    def begin(self) -> list[Frame]:
+        """Frames to send first."""
+        return [Frame(FrameType.HELLO, self._hello())] if self._connecting else []
+
+    def receive(self, frame: Frame) -> list[Frame]:
+        """Take the peer's next frame; returns the frames to answer with.
+
+        Raises
+        ------
+        ProtocolError
+            It is not the frame that comes now, or a field of it is wrong.
+        RejectedError
+            The peer declines, or is none that this side can talk to.
+        """
+        if frame.type is FrameType.REJECT:
+            raise _rejection(frame.payload)
+        if frame.type is not self._expected:
+            raise ProtocolError(f"it sent {frame.type.name} where {self._expected.name} comes")
+        if frame.type in (FrameType.HELLO, FrameType.WELCOME):
+            return self._introduced(frame.payload)
+        if frame.type is FrameType.AUTH:
+            return self._authenticated(frame.payload)
+        if frame.type is FrameType.ADDRESS:
+            return self._addressed(frame.payload)
+        self.done = True
+        return []
+
+    def _hello(self) -> dict[str, Any]:
+        return {"name": self.me.name, "tag_scope": self.me.tag_scope, "auth": "none"}
+
+    def _introduced(self, payload: Mapping[str, Any]) -> list[Frame]:
+        name = _text(payload, "name")
+        tag_scope = _text(payload, "tag_scope")
+        if _text(payload, "auth") != "none":
+            raise AuthenticationError("the peer asks for a key, which this release cannot give")
+        if tag_scope != self.me.tag_scope:
+            raise RejectedError(
+                f'tag_scope differs: one side has "{tag_scope}", the other '
+                f'"{self.me.tag_scope}"; make both workers with the same'
+            )
+        self.peer = Introduction(name, tag_scope)
+        self._expected = FrameType.AUTH
+        if self._connecting:
+            return [Frame(FrameType.AUTH, _NO_AUTH)]
+        return [Frame(FrameType.WELCOME, self._hello())]
+
+    def _authenticated(self, payload: Mapping[str, Any]) -> list[Frame]:
+        if _text(payload, "method") != "none":
+            raise AuthenticationError("the peer sent a proof of a kind that nobody asked for")
+        self._expected = FrameType.ADDRESS
+        if self._connecting:
+            return []
+        return [Frame(FrameType.AUTH, _NO_AUTH), self._address()]
+
+    def _address(self) -> Frame:
+        address = {"address": self.me.worker_address.hex(), "prefix": self._take_prefix()}
+        return Frame(FrameType.ADDRESS, address)
+
+    def _addressed(self, payload: Mapping[str, Any]) -> list[Frame]:
+        assert self.peer is not None
+        text, prefix = _text(payload, "address", 2 * _MAX_ADDRESS), payload.get("prefix")
+        if type(prefix) is not int or not 0 <= prefix <= MAX_ENDPOINT_ID:
+            raise ProtocolError(f"it wants tags with the prefix {prefix!r}")
+        try:
+            address = bytes.fromhex(text)
+        except ValueError:
+            raise ProtocolError("its worker address is no hexadecimal number") from None
+        if not address:
+            raise ProtocolError("its worker address is empty")
+        self.peer = Introduction(self.peer.name, self.peer.tag_scope, address, prefix)
+        if self._connecting:
+            self._expected = FrameType.READY
+            return [self._address()]
+        self.done = True
+        return [Frame(FrameType.READY, {})]
+
+
+def _text(payload: Mapping[str, Any], field: str, limit: int = 256) -> str:
+    text = payload.get(field)
+    if not isinstance(text, str) or len(text) > limit or not text.isprintable():
+        raise ProtocolError(f"its field {field!r} is no printable text of at most {limit}")
+    return text
+
+
+def _rejection(payload: Mapping[str, Any]) -> RejectedError:
+    reason = payload.get("reason")
+    if not isinstance(reason, str) or not reason.isprintable():
+        reason = "without a reason"
+    kind = AuthenticationError if payload.get("kind") == "auth" else RejectedError
+    return kind(reason[:400])

@@ -1,0 +1,99 @@
+"""A listening socket of a worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from ..address import Address
+from ..errors import AddressInUseError, UnreachableError
+from .dial import resolve
+
+if TYPE_CHECKING:
+    from .door import FrontDoor
+
+__all__ = ["Listener", "bind"]
+
+_BACKLOG = 512
+_RESOLVE_TIMEOUT = 10.0
+
+
+def bind(address: Address) -> socket.socket:
+    """Open a non-blocking listening socket.
+
+    Raises
+    ------
+    AddressInUseError
+        The port is taken, needs rights you lack, or the address is not of this machine.
+    UnreachableError, ConnectTimeoutError
+        The host name does not resolve.
+    """
+    family, kind, protocol, _, target = resolve(address, _RESOLVE_TIMEOUT)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        hints = {
+            errno.EADDRINUSE: "choose another port, or port 0 for any free one",
+            errno.EADDRNOTAVAIL: "choose an address of this machine",
+            errno.EACCES: "choose a port from 1024 up",
+        }
+        hint = hints.get(error.errno or 0)
+        if hint is None:
+            raise UnreachableError(f"cannot listen on {address}: {error.strerror}") from None
+        reason = os.strerror(error.errno or 0).lower()
+        raise AddressInUseError(f"cannot listen on {address}: {reason}; {hint}") from None
+    return sock
+
+
+class Listener:
+    """Accepts peers in the background; each appears in `UcxWorker.get_endpoint_ids`.
+
+    Made by `UcxWorker.create_listener`. A context manager; closing it twice is fine, and leaves
+    the connections that it brought as they are.
+    """
+
+    def __init__(self, door: FrontDoor, sock: socket.socket) -> None:
+        self._door = door
+        self._socket = sock
+        name = sock.getsockname()
+        self._address = Address(name[0], name[1])
+
+    @property
+    def address(self) -> str:
+        """``host:port`` as really bound."""
+        return str(self._address)
+
+    @property
+    def host(self) -> str:
+        """Host as really bound."""
+        return self._address.host
+
+    @property
+    def port(self) -> int:
+        """Port as really bound, also if 0 was asked for."""
+        return self._address.port
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped accepting."""
+        return self._socket.fileno() < 0
+
+    def close(self) -> None:
+        """Stop accepting, and free the port."""
+        self._door.close_listener(self)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.address}{' closed' if self.closed else ''}>"

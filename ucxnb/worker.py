@@ -1,0 +1,368 @@
+"""`UcxWorker`: connections and tagged messages over UCX."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import socket
+import time
+import warnings
+import weakref
+from typing import Any
+
+from .binding import UcpWorker
+from .config import ThreadMode, WorkerConfig
+from .endpoint_info import EndpointInfo
+from .engine import Endpoint, TagEngine
+from .errors import ArgumentError, ConfigError
+from .frontdoor import FrontDoor, Listener
+from .stats import StatsHistory, TrafficStats, WorkerStats
+
+__all__ = ["UcxWorker"]
+
+_numbers = itertools.count(1)
+_open_workers: weakref.WeakSet[UcxWorker] = weakref.WeakSet()
+_DEFAULT: Any = object()
+
+
+class UcxWorker(TagEngine):
+    """A UCX worker with its connections; a native background thread progresses it.
+
+    Sending and receiving release the GIL. Blocking calls let Ctrl-C through, and others' calls
+    too: how many of your threads may be inside at once is `WorkerConfig.thread_mode`.
+
+    Parameters
+    ----------
+    config : WorkerConfig, optional
+        Settings; the defaults if left out.
+    **fields
+        Fields of `WorkerConfig`, on top of `config`: ``UcxWorker(buffer_size=128 * 1024)``.
+
+    Raises
+    ------
+    ConfigError
+        A field is unknown or wrong, or UCX refuses an option.
+    MissingUcxError
+        UCXX is not installed; the message says what to install.
+    UcxError
+        UCX cannot start.
+
+    Notes
+    -----
+    A context manager. `close` it: a worker that is dropped open closes itself, with a
+    `ResourceWarning`. In the child of a fork it is closed; make a new one there.
+
+    Examples
+    --------
+    >>> with UcxWorker() as server, UcxWorker() as client:
+    ...     listener = server.create_listener()
+    ...     peer = client.connect(listener.address)
+    ...     client.send_tag(peer, 1, b"hello")
+    ...     server.receive_tag(None, 1)
+    b'hello'
+    """
+
+    def __init__(self, config: WorkerConfig | None = None, **fields: Any) -> None:
+        if config is None:
+            config = WorkerConfig()
+        elif not isinstance(config, WorkerConfig):
+            raise ConfigError(f"config={config!r}: it takes a WorkerConfig")
+        self._config = config = config.replace(**fields)
+        self._name = config.name or f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
+        self._history = StatsHistory(config.history_length)
+        self._ucp = UcpWorker(config)
+        try:
+            self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
+        except BaseException:
+            self._ucp.close()
+            raise
+        self._door = FrontDoor(self, config, self._name, self._ucp.address)
+        history = self._history
+        self._door.every(config.history_interval, lambda engine, _: history.append(engine._totals()))
+        self._door.start()
+        _open_workers.add(self)
+
+    @property
+    def config(self) -> WorkerConfig:
+        """Its settings."""
+        return self._config
+
+    @property
+    def name(self) -> str:
+        """What peers are told about it."""
+        return self._name
+
+    # ---- connections ----
+
+    def connect(self, address: str, *, timeout: float | None = _DEFAULT) -> int:
+        """Connect to a listening worker.
+
+        Parameters
+        ----------
+        address : str
+            ``"127.0.0.1:8080"``, ``"server.example.com:8080"``, ``"[::1]:8080"``.
+        timeout : float or None
+            Seconds for name lookup, TCP and handshake together; None waits for ever. Default is
+            `WorkerConfig.connect_timeout`.
+
+        Returns
+        -------
+        int
+            The endpoint's id, for all the other calls.
+
+        Raises
+        ------
+        AddressError
+            It is no address.
+        ConnectRefusedError, UnreachableError, ConnectTimeoutError
+            Nothing listens there, the name does not resolve or no route leads there, or it does
+            not answer.
+        HandshakeError, RejectedError, AuthenticationError
+            What listens there is no ucxnb worker, or one that declines.
+        ArgumentError, ThreadModeError, WorkerClosedError
+            Nothing was tried.
+
+        Notes
+        -----
+        The peers meet on a TCP socket, exchange worker addresses and make UCP endpoints from them
+        (``ucp_ep_create``, ``UCP_ERR_HANDLING_MODE_PEER``). After an error nothing is left behind.
+        """
+        self._enter_call()
+        self._sources_to_come += 1
+        try:
+            limit = self.config.connect_timeout if timeout is _DEFAULT else timeout
+            return self._door.connect(address, _checked_timeout(limit))
+        except BaseException:
+            self._count_error()
+            raise
+        finally:
+            self._sources_to_come -= 1
+            self._leave_call()
+
+    def create_listener(self, address: str = "127.0.0.1:0") -> Listener:
+        """Accept peers at an address, in the background.
+
+        Parameters
+        ----------
+        address : str
+            ``"0.0.0.0:8080"`` for all interfaces; ``":8080"`` for this machine only; port 0 for
+            any free port.
+
+        Returns
+        -------
+        Listener
+            With the address and port as really bound. The worker closes it if you do not.
+
+        Raises
+        ------
+        AddressError, AddressInUseError, UnreachableError
+            Nothing listens.
+        ThreadModeError, WorkerClosedError
+            Nothing was tried.
+        """
+        self._enter_call()
+        try:
+            return self._door.listen(address)
+        finally:
+            self._leave_call()
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The listeners that are open."""
+        return self._door.listeners
+
+    def disconnect(self, endpoint_id: int, *, timeout: float = _DEFAULT) -> None:
+        """Close a connection in order.
+
+        What was sent is flushed first, and the peer can still receive it; what it sent and you
+        did not receive is dropped. Doing it again does nothing.
+
+        Parameters
+        ----------
+        endpoint_id : int
+            Which.
+        timeout : float
+            Seconds to wait for the flush and the peer's answer; it is closed after that in any
+            case. Default is `WorkerConfig.close_timeout`.
+
+        Raises
+        ------
+        UnknownEndpointError
+            There never was such a connection.
+        ArgumentError, ThreadModeError, WorkerClosedError
+            Nothing was done.
+
+        Notes
+        -----
+        ``ucp_ep_flush_nbx``, then ``ucp_ep_close_nbx``.
+        """
+        self._close_endpoints([endpoint_id], timeout)
+
+    def cleanup_all(self, *, timeout: float = _DEFAULT) -> None:
+        """Close every connection, as `disconnect` does, all at the same time.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds for all together.
+
+        Raises
+        ------
+        ArgumentError, ThreadModeError, WorkerClosedError
+            Nothing was done.
+        """
+        self._close_endpoints(self.get_endpoint_ids(), timeout)
+
+    def _close_endpoints(self, ids: list[int], timeout: float) -> None:
+        self._enter_call()
+        try:
+            limit = _checked_timeout(self.config.close_timeout if timeout is _DEFAULT else timeout)
+            if limit is None:
+                raise ArgumentError("timeout=None: closing takes a number of seconds")
+            self._door.disconnect(self, ids, limit)
+        finally:
+            self._leave_call()
+
+    def endpoints(self, *, ended: bool = False) -> list[EndpointInfo]:
+        """Tell everything about each connection.
+
+        Parameters
+        ----------
+        ended : bool
+            Whether to add those that ended, the latest 256 of them.
+
+        Returns
+        -------
+        list of EndpointInfo
+            In the order they were made. Any thread may call this; it costs a few microseconds
+            for each.
+        """
+        return [
+            _describe(endpoint)
+            for endpoint in self._known_endpoints()
+            if ended or self.is_connected(endpoint.endpoint_id)
+        ]
+
+    # ---- statistics ----
+
+    def stats(self, endpoint_id: int | None = None) -> TrafficStats:
+        """Take a snapshot of the counters.
+
+        Parameters
+        ----------
+        endpoint_id : int, optional
+            Of one connection only, open or ended.
+
+        Returns
+        -------
+        WorkerStats or TrafficStats
+            Of the worker, or of the connection. Any thread may call this.
+
+        Raises
+        ------
+        UnknownEndpointError, ArgumentError
+            There is no such connection.
+        """
+        if endpoint_id is None:
+            return self._totals()
+        return self._endpoint(endpoint_id).stats()
+
+    def history(self) -> StatsHistory:
+        """Give the latest snapshots.
+
+        Returns
+        -------
+        StatsHistory
+            Sampled every `WorkerConfig.history_interval` in the background, and bounded.
+        """
+        return self._history
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Close all connections and listeners, stop the background threads, free everything.
+
+        Calls that are blocked in other threads end with `WorkerClosedError`. What was sent is
+        flushed, for `WorkerConfig.close_timeout` seconds at most. Doing it again does nothing.
+
+        Raises
+        ------
+        ThreadModeError
+            From a signal handler that interrupts another call of this worker.
+        """
+        if not self.closed:
+            self._shut_engine()
+            with contextlib.suppress(Exception):
+                self._door.disconnect(self, self.get_endpoint_ids(), self.config.close_timeout)
+            self._free()
+
+    def _free(self) -> None:
+        _open_workers.discard(self)
+        while self._calls_inside:  # they see that it is closed, and leave
+            time.sleep(0.0005)
+        self._door.stop(self)
+        self._history.append(self._totals())
+        self._stop_engine()
+        self._ucp.close()
+
+    def _after_fork_in_child(self) -> None:
+        self._abandon_engine()
+        self._door.abandon()
+
+    def __enter__(self) -> UcxWorker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            warnings.warn(
+                f"{self!r} was dropped open; close() it", ResourceWarning, stacklevel=2, source=self
+            )
+            self._shut_engine()
+            self._free()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<UcxWorker {self._name} closed>"
+        listening = ", ".join(listener.address for listener in self.listeners)
+        where = f", listening on {listening}" if listening else ""
+        return f"<UcxWorker {self._name}: {self._open_count} endpoints{where}>"
+
+
+def _checked_timeout(timeout: float | None) -> float | None:
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
+        raise ArgumentError(f"timeout={timeout!r}: it takes None or seconds, 0 or more")
+    return timeout
+
+
+def _describe(endpoint: Endpoint) -> EndpointInfo:
+    return EndpointInfo(
+        endpoint.endpoint_id,
+        endpoint.peer_address,
+        endpoint.peer_name,
+        endpoint.state,
+        endpoint.since,
+        endpoint.direction,
+        endpoint.transports,
+        endpoint.stats(),
+        endpoint.reason or "",
+    )
+
+
+def _close_all() -> None:
+    for worker in list(_open_workers):
+        worker.close()
+
+
+def _after_fork_in_child() -> None:
+    for worker in list(_open_workers):
+        worker._after_fork_in_child()
+
+
+# The background threads must stop before the interpreter does.
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_after_fork_in_child)
