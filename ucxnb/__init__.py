@@ -27,7 +27,7 @@ __version__ = _version("ucxnb")
 # Loaded at first use.
 _LAZY = {"EchoPeer": ".echopeer", "Listener": ".frontdoor", "UcxWorker": ".worker"}
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "EchoPeer",
     "EndpointInfo",
     "EndpointState",

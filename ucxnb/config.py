@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any
 
 from .errors import ConfigError
@@ -23,6 +22,30 @@ class ThreadMode(enum.Enum):
 
     MULTI = "multi"
     """Any number."""
+
+
+class _Options(Mapping[str, str]):
+    """A mapping that cannot change, so that a config can be hashed, and can be pickled."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +163,17 @@ class WorkerConfig:
         return cls(**values)
 
     def replace(self, **changes: Any) -> WorkerConfig:
-        """Return a copy with some fields changed; unknown names are a `ConfigError`."""
+        """Return a copy with some fields changed.
+
+        Parameters
+        ----------
+        **changes
+            Field names and their values; an unknown name is a `ConfigError`.
+
+        Returns
+        -------
+        WorkerConfig
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return self.from_values({**values, **changes})
 
@@ -189,4 +222,4 @@ def _checked_options(options: object) -> Mapping[str, str]:
             raise ConfigError(f"ucx_options: write {key[4:]!r} instead of {key!r}")
         if not isinstance(value, str):
             raise ConfigError(f"ucx_options: the value of {key!r} is a text, not {value!r}")
-    return MappingProxyType(dict(options))
+    return _Options(options)

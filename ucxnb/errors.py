@@ -1,6 +1,7 @@
 """Every error that ucxnb raises.
 
-Each class also derives from the builtin that a Python programmer would catch anyway::
+Each class also derives from the builtin that a Python programmer would catch anyway. All can be
+pickled, with their attributes::
 
     UcxnbError                            Exception
     ├── ConfigError                       ValueError           a WorkerConfig field is wrong
@@ -133,7 +134,7 @@ class BufferTooSmallError(UcxnbError, ValueError):
         Size of the message, bytes.
     """
 
-    def __init__(self, message: str, needed: int) -> None:
+    def __init__(self, message: str, needed: int = 0) -> None:
         super().__init__(message)
         self.needed = needed
 
@@ -154,11 +155,14 @@ class BroadcastError(UcxnbError, ConnectionError):
     """
 
     def __init__(
-        self, message: str, delivered: tuple[int, ...], failed: dict[int, Exception]
+        self,
+        message: str,
+        delivered: tuple[int, ...] = (),
+        failed: dict[int, Exception] | None = None,
     ) -> None:
         super().__init__(message)
         self.delivered = delivered
-        self.failed = failed
+        self.failed = failed or {}
 
 
 class OperationTimeoutError(UcxnbError, TimeoutError):

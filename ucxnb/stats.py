@@ -156,7 +156,13 @@ class StatsHistory:
         self._lock = threading.Lock()
 
     def append(self, stats: WorkerStats) -> None:
-        """Add a snapshot, taken after all those before it."""
+        """Add a snapshot.
+
+        Parameters
+        ----------
+        stats : WorkerStats
+            Taken after all those before it.
+        """
         with self._lock:
             kept = self._snapshots
             if len(kept) >= 2 and _same(kept[-1], stats) and _same(kept[-2], stats):

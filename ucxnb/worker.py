@@ -18,7 +18,7 @@ from .endpoint_info import EndpointInfo
 from .engine import Endpoint, TagEngine
 from .errors import ArgumentError, ConfigError
 from .frontdoor import FrontDoor, Listener
-from .stats import StatsHistory, TrafficStats, WorkerStats
+from .stats import StatsHistory, TrafficStats
 
 __all__ = ["UcxWorker"]
 
@@ -80,7 +80,9 @@ class UcxWorker(TagEngine):
             raise
         self._door = FrontDoor(self, config, self._name, self._ucp.address)
         history = self._history
-        self._door.every(config.history_interval, lambda engine, _: history.append(engine._totals()))
+        self._door.every(
+            config.history_interval, lambda engine, _: history.append(engine._totals())
+        )
         self._door.start()
         _open_workers.add(self)
 

@@ -849,6 +849,7 @@ cdef class TagEngine:
         cdef object memory = None  # bytes of ours, where the message goes if not direct
         cdef char *target
         cdef Transfer transfer
+        cdef View kept
         cdef void *request = NULL
         cdef ucs_status_t status = UCS_OK
         cdef int found, spin = 1
@@ -906,8 +907,12 @@ cdef class TagEngine:
                 )
             spin = 0
         if status == UCS_INPROGRESS:
-            transfer = self.keep_transfer(request, keep_view(view) if direct else memory, target,
-                                          endpoint, match.sender_tag, match.length)
+            transfer = self.keep_transfer(request, memory, target, endpoint, match.sender_tag,
+                                          match.length)
+            if direct:
+                kept = keep_view(view)
+                view = &kept.view
+                transfer.owner = kept
             self.unfinished_receives.insert(0, transfer)
             return self.resume(transfer, view, deadline, wait, describe)
         if status != UCS_OK:

@@ -1,0 +1,199 @@
+"""A real JupyterLab in a real browser: start the server, open a notebook, run cells, click."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Locator, Page, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+_CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_CELL = "window.jupyterapp.shell.currentWidget.content.widgets[i]"
+_KERNEL_IDLE = """() => {
+  const session = window.jupyterapp?.shell.currentWidget?.sessionContext?.session;
+  return session?.kernel?.connectionStatus === "connected" && session.kernel.status === "idle";
+}"""
+_CELL_DONE = f"""(i) => {{
+  const cell = {_CELL};
+  return cell.model.executionCount !== null && cell.model.executionState !== "running";
+}}"""
+_RUN_CELL = """(i) => {
+  window.jupyterapp.shell.currentWidget.content.activeCellIndex = i;
+  window.jupyterapp.commands.execute("notebook:run-cell");
+}"""
+
+
+class LabServer:
+    """A JupyterLab server on a free port, with all its files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.token = secrets.token_hex(8)
+        self.notebooks = folder / "notebooks"
+        self.notebooks.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "lab.log"
+        self.url = f"http://127.0.0.1:{_free_port()}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[LabServer]:
+        """Start the server, wait until it answers, and stop it at the end."""
+        home = self.folder / "home"
+        settings = {
+            "HOME": home,
+            "IPYTHONDIR": home / "ipython",
+            "JUPYTER_CONFIG_DIR": home / "config",
+            "JUPYTER_DATA_DIR": home / "data",
+            "JUPYTER_RUNTIME_DIR": home / "runtime",
+        }
+        # Without this JupyterLab puts a question about news over the page.
+        folder = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+        command = [
+            *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+            f"--port={self.url.rpartition(':')[2]}",
+            "--ServerApp.port_retries=0",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={self.notebooks}",
+            f"--LabApp.workspaces_dir={home / 'workspaces'}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]
+        with self.log.open("w") as log:
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.notebooks,
+                env={**os.environ, **{key: str(value) for key, value in settings.items()}},
+            )
+            try:
+                self._wait_until_up(process)
+                yield self
+            finally:
+                process.terminate()
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def _wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+                urllib.request.urlopen(f"{self.url}/api/status?token={self.token}", timeout=2)
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-3000:]}")
+
+
+class LabPage:
+    """A notebook open in JupyterLab in Chromium."""
+
+    def __init__(self, server: LabServer, page: Page) -> None:
+        self.server = server
+        self.page = page
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self._note_request(request.url))
+
+    def open(self, name: str, cells: Sequence[str]) -> None:
+        """Write a notebook of these code cells, open it and wait for its kernel."""
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell.strip("\n")) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        )
+        nbformat.write(notebook, self.server.notebooks / name)
+        self.page.goto(
+            f"{self.server.url}/lab/workspaces/auto-t/tree/{name}?token={self.server.token}&reset"
+        )
+        self.page.wait_for_function(_KERNEL_IDLE, timeout=60_000)
+
+    def start_cell(self, index: int) -> None:
+        """Run a cell without waiting for it."""
+        self.page.evaluate(_RUN_CELL, index)
+        self.page.wait_for_timeout(200)
+
+    def wait_for_cell(self, index: int, timeout: float = 60) -> str:
+        """Wait until a cell has run; return what it printed, or fail with its error."""
+        self.page.wait_for_function(_CELL_DONE, arg=index, timeout=timeout * 1000)
+        self.page.wait_for_timeout(200)
+        outputs = self.page.evaluate(f"(i) => {_CELL}.model.outputs.toJSON()", index)
+        for output in outputs:
+            if output["output_type"] == "error":
+                trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(output["traceback"]))
+                raise AssertionError(f"cell {index} failed:\n{trace}")
+        return "".join("".join(o["text"]) for o in outputs if o["output_type"] == "stream")
+
+    def run_cell(self, index: int, timeout: float = 60) -> str:
+        """Run a cell to its end."""
+        self.start_cell(index)
+        return self.wait_for_cell(index, timeout)
+
+    def panel(self, title: str) -> Locator:
+        """The panel with this heading, in whichever cell it is."""
+        heading = self.page.locator(".ucxnb-heading", has_text=re.compile(f"^{title}$"))
+        return self.page.locator(".ucxnb-panel", has=heading)
+
+    def fill(self, panel: Locator, label: str, text: str) -> None:
+        """Type into the field of that label, and let the kernel know."""
+        field = panel.get_by_label(label, exact=True).locator("visible=true")
+        field.fill(text)
+        field.press("Tab")
+
+    def set_theme(self, name: str) -> None:
+        """Switch JupyterLab's theme, as a user does from the menu."""
+        self.page.evaluate(
+            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name
+        )
+        light = "true" if "Light" in name else "false"
+        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+        self.page.wait_for_timeout(800)
+
+    def _note_request(self, url: str) -> None:
+        if not url.startswith((self.server.url, "data:", "blob:")):
+            self.outside.append(url)
+
+
+@contextlib.contextmanager
+def chromium_page(server: LabServer, width: int = 1280, height: int = 1000) -> Iterator[LabPage]:
+    """Open a fresh browser on a server."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=list(_CHROMIUM_FLAGS)
+        )
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            yield LabPage(server, page)
+        finally:
+            browser.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,128 @@
+"""The command ``ucxnb``: lab, demo, serve and info."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import UcxnbError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments, without the program's name; those of this process by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all went well, 1 if not, 2 for wrong arguments, 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    own, passed_on = _split(given)
+    parser = _parser()
+    options = parser.parse_args(own)
+    if passed_on and options.command != "lab":
+        parser.error("only `ucxnb lab` takes arguments after --")
+    try:
+        code = _run(options, passed_on)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing may be written to it at exit either.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (UcxnbError, OSError) as error:
+        print(f"ucxnb {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nucxnb {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    if "--" not in argv:
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ucxnb", description="See UCX move: a Jupyter toolkit for UCX workers."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    lab = commands.add_parser(
+        "lab",
+        help="open JupyterLab on the quickstart notebook",
+        description="Open JupyterLab on the quickstart notebook. Arguments after -- go to it, "
+        "as in `ucxnb lab -- --no-browser --port 9999`.",
+    )
+    lab.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("ucxnb-notebooks"),
+        help="where your copies of the notebooks go (default: ./%(default)s; "
+        "a source checkout uses its own notebooks)",
+    )
+    demo = commands.add_parser(
+        "demo",
+        help="the same in a terminal: traffic with an embedded peer, live figures",
+        description="Exchange messages of many sizes with an embedded peer and show live figures.",
+    )
+    demo.add_argument(
+        "--seconds", type=_seconds, default=5.0, help="how long (default: %(default)g)"
+    )
+    serve = commands.add_parser(
+        "serve",
+        help="run an echo server until Ctrl-C, with live figures",
+        description="Listen, and send every message back with the tag it came with, until Ctrl-C.",
+    )
+    serve.add_argument(
+        "address",
+        nargs="?",
+        default="127.0.0.1:0",
+        help="host:port to listen on (default: %(default)s, a free port of this machine only)",
+    )
+    commands.add_parser(
+        "info",
+        help="versions, transports, devices, and what is missing",
+        description="Print versions, transports and devices, what is missing and what that means.",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
+
+
+def _run(options: argparse.Namespace, passed_on: list[str]) -> int:
+    # Each command is imported when it is used: `ucxnb --help` and `info` start no UCX.
+    if options.command == "lab":
+        from .lab import open_lab
+
+        return open_lab(options.folder, passed_on)
+    if options.command == "demo":
+        from .demo import run_demo
+
+        return run_demo(options.seconds)
+    if options.command == "serve":
+        from .serve import run_server
+
+        return run_server(options.address)
+    from .info import print_info
+
+    return print_info()

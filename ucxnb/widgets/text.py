@@ -1,0 +1,118 @@
+"""Texts from and for people: fields parsed, and what strangers sent made safe to show."""
+
+from __future__ import annotations
+
+import html
+import re
+
+__all__ = ["parse_hex", "parse_size", "parse_tag", "preview", "safe_html", "shortened"]
+
+LARGEST_PAYLOAD = 1 << 30
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b?|bytes?)\Z", re.IGNORECASE)
+_FACTORS = {
+    "": 1,
+    "k": 1000,
+    "m": 1000**2,
+    "g": 1000**3,
+    "ki": 1 << 10,
+    "mi": 1 << 20,
+    "gi": 1 << 30,
+}
+
+
+def parse_tag(text: str) -> int:
+    """Read a tag written as ``"7"`` or ``"0x1f"``.
+
+    Raises
+    ------
+    ValueError
+        In words for the person who typed it.
+    """
+    try:
+        tag = int(text.strip(), 0)
+    except ValueError:
+        tag = -1
+    if tag < 0:
+        raise ValueError(f"{text.strip()!r} is no tag: write a whole number such as 7 or 0x1f")
+    return tag
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes written as ``"64"``, ``"64 kB"`` or ``"64 KiB"``, up to 1 GiB.
+
+    Raises
+    ------
+    ValueError
+        In words for the person who typed it.
+    """
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise ValueError(f"{text.strip()!r} is no size: write it as 64, 64 kB or 64 KiB")
+    unit = match[2].lower()
+    unit = "" if unit in ("byte", "bytes") else unit.removesuffix("b")
+    if unit not in _FACTORS:
+        raise ValueError(f"{match[2]!r} is no unit of size: write kB, MB, KiB or MiB")
+    nbytes = round(float(match[1]) * _FACTORS[unit])
+    if nbytes > LARGEST_PAYLOAD:
+        raise ValueError(f"{text.strip()} is more than a panel sends: at most 1 GiB")
+    return nbytes
+
+
+def parse_hex(text: str) -> bytes:
+    """Read bytes written as hex digits; spaces, colons, line ends and ``0x`` are skipped.
+
+    Raises
+    ------
+    ValueError
+        In words for the person who typed it.
+    """
+    digits = re.sub(r"0x|[\s:,]", "", text, flags=re.IGNORECASE)
+    wrong = re.search(r"[^0-9a-f]", digits, flags=re.IGNORECASE)
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is no hex digit: write bytes as in 48 65 6c 6c 6f")
+    if len(digits) % 2:
+        raise ValueError("an odd number of hex digits: each byte takes two")
+    return bytes.fromhex(digits)
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut a text to `most` characters, the last being an ellipsis; show what cannot be printed.
+
+    Control characters and those that turn the writing direction appear as ``U+FFFD``, so that a
+    name from a stranger cannot rearrange what stands around it.
+    """
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def safe_html(text: str, most: int = 300) -> str:
+    """`shortened`, and with every character that means something in HTML escaped."""
+    return html.escape(shortened(text, most))
+
+
+def preview(head: bytes, nbytes: int, show_as: str) -> str:
+    """Show the start of a message.
+
+    Parameters
+    ----------
+    head : bytes
+        Its first bytes.
+    nbytes : int
+        Its whole size.
+    show_as : {"auto", "text", "hex"}
+        ``"auto"`` takes text if it is printable text, and hex otherwise.
+
+    Returns
+    -------
+    str
+        Not escaped.
+    """
+    cut = len(head) < nbytes
+    if show_as != "hex":
+        # A character cut in half by the end of `head` is no reason to call it binary.
+        text = head.decode("utf-8", "ignore" if cut else "replace")
+        plain = text.replace("\n", " ").replace("\t", " ")
+        if show_as == "text" or (plain.isprintable() and "\ufffd" not in plain):
+            return shortened(plain, len(plain) or 1) + ("…" if cut else "")
+    return head.hex(" ") + (" …" if cut else "")
