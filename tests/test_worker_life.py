@@ -282,7 +282,7 @@ def test_a_blocked_receive_sleeps():
 
 
 def test_settings_reach_the_worker():
-    with pytest.raises(ucxnb.ConfigError, match="bufer_size.*buffer_size"):
+    with pytest.raises(ucxnb.ConfigError, match=r"bufer_size.*buffer_size"):
         UcxWorker(bufer_size=1)
     with pytest.raises(ucxnb.ConfigError, match="config"):
         UcxWorker("fast")

@@ -121,6 +121,9 @@ class UcpWorker:
 
 
 def _options(chosen: Mapping[str, str]) -> dict[str, str]:
-    """UCX options with our default: without it, endpoints that notice a dead peer avoid shared memory."""
+    """UCX options with our default on top.
+
+    Without it, endpoints that notice a dead peer would avoid shared memory.
+    """
     options = {} if "UCX_MM_ERROR_HANDLING" in os.environ else {"MM_ERROR_HANDLING": "y"}
     return {**options, **chosen}

@@ -65,8 +65,9 @@ class WorkerConfig:
         How long the background thread leaves the worker alone, microseconds, after it saw one of
         your threads drive it.
     tag_scope : {"endpoint", "worker"}
-        With ``"endpoint"`` a receive names the endpoint it takes from, and tags have 40 bits. With
-        ``"worker"`` a tag goes over the wire as it is, all 64 bits, and a receive takes from anyone.
+        With ``"endpoint"`` a receive names the endpoint it takes from, and tags have 40 bits.
+        With ``"worker"`` a tag goes over the wire as it is, all 64 bits, and a receive takes from
+        anyone.
     name : str
         What peers are told about you; empty for a name made of the host name and process id.
     ucx_options : mapping of str to str
@@ -119,9 +120,10 @@ class WorkerConfig:
                 raise _wrong(name, getattr(self, name), "True or False")
         for name, low, high in _INTEGERS:
             _check_number(name, getattr(self, name), int, low, high)
-        for name, low, high, optional in _SECONDS:
-            if not (optional and getattr(self, name) is None):
-                _check_number(name, getattr(self, name), (int, float), low, high, optional=optional)
+        for name, least, most, optional in _SECONDS:
+            seconds = getattr(self, name)
+            if not (optional and seconds is None):
+                _check_number(name, seconds, (int, float), least, most, optional=optional)
         if self.tag_scope not in ("endpoint", "worker"):
             raise _wrong("tag_scope", self.tag_scope, '"endpoint" or "worker"')
         if not isinstance(self.name, str) or len(self.name) > 200 or not _printable(self.name):

@@ -45,6 +45,7 @@ def echo_messages(worker: UcxWorker, until: Callable[[], bool] = lambda: False) 
             continue
         except WorkerClosedError:
             return
+        assert message.endpoint_id is not None  # the tag scope is "endpoint" here
         try:
             answer = buffer[: message.nbytes]
             worker.send_tag(message.endpoint_id, message.tag, answer, timeout=_PATIENCE)

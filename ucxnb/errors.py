@@ -11,10 +11,10 @@ pickled, with their attributes::
     ├── WorkerClosedError                 RuntimeError         the worker was closed
     ├── ThreadModeError                   RuntimeError         two threads inside a SINGLE worker
     ├── FeatureDisabledError              RuntimeError         e.g. enable_tag=False
-    ├── ArgumentError                     ValueError, TypeError    a timeout below 0, an id that is no int
+    ├── ArgumentError                     ValueError, TypeError    a timeout below 0, say
     ├── TagTypeError                      TypeError            a tag that is no integer
     ├── TagRangeError                     ValueError           a tag out of range
-    ├── InvalidBufferError                BufferError, TypeError   not contiguous, not writable, no buffer
+    ├── InvalidBufferError                BufferError, TypeError   not contiguous, not writable
     ├── BufferTooSmallError               ValueError           .needed bytes; the message is kept
     ├── UnknownEndpointError              LookupError          no such endpoint id, ever
     ├── BroadcastError                    ConnectionError      .delivered, .failed
@@ -140,7 +140,7 @@ class BufferTooSmallError(UcxnbError, ValueError):
 
 
 class UnknownEndpointError(UcxnbError, LookupError):
-    """This worker has no endpoint of that id."""
+    """The worker has no endpoint of that id."""
 
 
 class BroadcastError(UcxnbError, ConnectionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import html
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -115,9 +116,10 @@ class TrafficStats:
         return rows
 
     def _repr_html_(self) -> str:
+        number = "text-align:right;font-variant-numeric:tabular-nums"
         body = "".join(
             f"<tr><th style='text-align:left'>{html.escape(n)}</th>"
-            f"<td style='text-align:right;font-variant-numeric:tabular-nums'>{html.escape(v)}</td></tr>"
+            f"<td style='{number}'>{html.escape(v)}</td></tr>"
             for n, v in self._rows()
         )
         return f"<table><caption>{type(self).__name__}</caption>{body}</table>"
@@ -177,7 +179,7 @@ class StatsHistory:
     def rates(self) -> Iterator[tuple[float, Rates]]:
         """Yield ``(elapsed, rates)`` between each two neighbouring snapshots."""
         kept = self.snapshots()
-        for earlier, later in zip(kept, kept[1:], strict=False):
+        for earlier, later in itertools.pairwise(kept):
             yield later.elapsed, later.since(earlier)
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ import socket
 import time
 import warnings
 import weakref
-from typing import Any
+from typing import Any, overload
 
 from .binding import UcpWorker
 from .config import ThreadMode, WorkerConfig
@@ -18,7 +18,7 @@ from .endpoint_info import EndpointInfo
 from .engine import Endpoint, TagEngine
 from .errors import ArgumentError, ConfigError
 from .frontdoor import FrontDoor, Listener
-from .stats import StatsHistory, TrafficStats
+from .stats import StatsHistory, TrafficStats, WorkerStats
 
 __all__ = ["UcxWorker"]
 
@@ -248,6 +248,12 @@ class UcxWorker(TagEngine):
         ]
 
     # ---- statistics ----
+
+    @overload
+    def stats(self, endpoint_id: None = None) -> WorkerStats: ...
+
+    @overload
+    def stats(self, endpoint_id: int) -> TrafficStats: ...
 
     def stats(self, endpoint_id: int | None = None) -> TrafficStats:
         """Take a snapshot of the counters.

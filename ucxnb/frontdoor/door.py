@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -173,7 +174,7 @@ class FrontDoor:
         for endpoint, channel in closing:
             engine._flush_endpoint(endpoint, max(0.0, deadline - time.monotonic()))
             left = max(0.0, deadline - time.monotonic())
-            self._call(lambda engine, channel=channel, left=left: channel.say_goodbye(engine, left))
+            self._call(functools.partial(channel.say_goodbye, timeout=left))
         for _, channel in closing:
             with contextlib.suppress(WorkerClosedError):
                 self._await(channel.closed)

@@ -1,0 +1,77 @@
+"""A connection, and an operation that outlives its call."""
+
+
+@cython.final
+cdef class Endpoint:
+    """One connection: the UCP endpoint, its counters, and what is known about the peer."""
+
+    cdef ucxnb_endpoint_t ucp
+    cdef readonly object endpoint_id
+    cdef uint64_t send_prefix
+    cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
+    cdef int64_t started_ns, ended_ns
+    cdef public object peer_address, peer_name, direction, state, since, reason
+    cdef public bint closed_by_me
+
+    def stats(self):
+        """Snapshot of its counters."""
+        cdef int64_t end = self.ended_ns if self.ended_ns else ucxnb_now_ns()
+        return TrafficStats(
+            self.messages_sent, self.messages_received, self.bytes_sent, self.bytes_received,
+            self.errors, (end - self.started_ns) * 1e-9,
+        )
+
+    @property
+    def failure(self):
+        """What UCX reported about it, or an empty text."""
+        if self.ucp.failure == 0:
+            return ""
+        return ucxnb_ucp.ucs_status_string(self.ucp.failure).decode()
+
+    @property
+    def transports(self):
+        """What UCX chose: a tuple of ``transport/device``; empty once it has ended."""
+        cdef ucp_transport_entry_t entries[MAX_TRANSPORTS]
+        cdef unsigned count, i
+        with nogil:
+            count = ucxnb_endpoint_transports(&self.ucp, entries, MAX_TRANSPORTS)
+        names = (
+            f"{entries[i].transport_name.decode()}/{entries[i].device_name.decode()}"
+            for i in range(count)
+        )
+        return tuple(dict.fromkeys(names))
+
+    cdef str text(self):
+        name = f" ({self.peer_name})" if self.peer_name else ""
+        return f"endpoint {self.endpoint_id}, {self.peer_address}{name}"
+
+
+cdef object ended_error(Endpoint endpoint):
+    """The exception for using an endpoint that has ended."""
+    if endpoint.closed_by_me:
+        return EndpointClosedError(
+            f"{endpoint.text()}: you closed it; connect again", endpoint.endpoint_id
+        )
+    kind = PeerClosedError if endpoint.state is EndpointState.CLOSED else EndpointLostError
+    reason = endpoint.reason or endpoint.failure or "the connection failed"
+    return kind(f"{endpoint.text()}: {reason}; connect again", endpoint.endpoint_id)
+
+
+@cython.final
+cdef class Transfer:
+    """An operation that goes on after the call that started it."""
+
+    cdef void *request
+    cdef object owner  # of the memory: a View, or bytes made here
+    cdef char *memory
+    cdef Endpoint endpoint
+    cdef uint64_t tag
+    cdef size_t length
+    cdef ucs_status_t status
+
+    cdef bint test(self):
+        """Whether it has ended; `status` is final then."""
+        if self.status == UCS_INPROGRESS:
+            with nogil:
+                self.status = ucxnb_test_request(self.request)
+        return self.status != UCS_INPROGRESS
