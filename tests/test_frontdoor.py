@@ -7,7 +7,6 @@ import json
 import socket
 import struct
 import threading
-import time
 
 import pytest
 from eventually import eventually
@@ -76,12 +75,10 @@ def test_junk_is_noticed_at_its_first_byte(known):
 
 
 def test_frames_before_junk_are_not_lost():
-    got = []
+    frames = FrameDecoder().feed(encode_frame(FRAMES[0]) + b"?")
+    assert next(frames) == FRAMES[0]
     with pytest.raises(ProtocolError):
-        got.extend([]) or [
-            got.append(f) for f in FrameDecoder().feed(encode_frame(FRAMES[0]) + b"?")
-        ]
-    assert got == FRAMES[:1]
+        next(frames)
 
 
 @pytest.mark.parametrize("version", [0, VERSION + 1, 255])
@@ -272,7 +269,7 @@ def test_fields_of_the_future_are_ignored(step):
 @pytest.mark.parametrize("step", STEPS[:1] + STEPS[4:5])
 def test_tag_scopes_must_agree(step):
     handshake, frame = advanced_to(*step)
-    with pytest.raises(ucxnb.RejectedError, match='tag_scope.*"worker".*"endpoint"'):
+    with pytest.raises(ucxnb.RejectedError, match=r'tag_scope.*"worker".*"endpoint"'):
         handshake.receive(Frame(frame.type, {**frame.payload, "tag_scope": "worker"}))
 
 
@@ -550,8 +547,6 @@ def test_closing_ends_a_connect_that_nobody_answers():
         thread = threading.Thread(target=connect, daemon=True)
         thread.start()
         eventually(lambda: heard)
-        start = time.monotonic()
         worker.close()
         thread.join(TIMEOUT)
         assert isinstance(outcome[0], ucxnb.WorkerClosedError)
-        assert time.monotonic() - start < TIMEOUT

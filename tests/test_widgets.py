@@ -365,6 +365,12 @@ def test_broadcast_to_nobody_is_said() -> None:
 # ---- all of them
 
 
+def panel_threads() -> list[threading.Thread]:
+    """Threads of panels and dashboards; each worker's front door has one of its own."""
+    names = [t for t in threading.enumerate() if t.name.startswith("ucxnb-")]
+    return [thread for thread in names if thread.name != "ucxnb-frontdoor"]
+
+
 @pytest.mark.parametrize("kind", PANELS)
 def test_a_panel_alone_closes_twice_and_keeps_the_worker(kind: type[Panel], two: Two) -> None:
     panel = kind(two.here)
@@ -375,7 +381,7 @@ def test_a_panel_alone_closes_twice_and_keeps_the_worker(kind: type[Panel], two:
     assert panel.closed
     assert "closed" in repr(panel)
     assert two.here.is_connected(two.endpoint_id)
-    assert not [t for t in threading.enumerate() if t.name.startswith("ucxnb-")]
+    assert not panel_threads()
 
 
 @pytest.mark.parametrize("kind", PANELS)
@@ -421,7 +427,7 @@ def test_the_control_room_joins_the_panels(two: Two) -> None:
     room.close()
     assert room.closed
     assert room.dashboard.closed
-    assert not [t for t in threading.enumerate() if t.name.startswith("ucxnb-")]
+    assert not panel_threads()
 
 
 def test_a_second_control_room_on_the_same_worker(two: Two) -> None:

@@ -6,7 +6,6 @@ import array
 import itertools
 import random
 import threading
-import time
 
 import numpy as np
 import pytest

@@ -16,7 +16,7 @@ from .binding import UcpWorker
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo
 from .engine import Endpoint, TagEngine
-from .errors import ArgumentError, ConfigError
+from .errors import ArgumentError, ConfigError, WorkerClosedError
 from .frontdoor import FrontDoor, Listener
 from .stats import StatsHistory, TrafficStats, WorkerStats
 
@@ -308,6 +308,8 @@ class UcxWorker(TagEngine):
 
     def _free(self) -> None:
         _open_workers.discard(self)
+        with contextlib.suppress(WorkerClosedError):
+            self._door.end_handshakes()
         while self._calls_inside:  # they see that it is closed, and leave
             time.sleep(0.0005)
         self._door.stop(self)

@@ -71,7 +71,7 @@ class Dashboard:
                 styles={"flex-wrap": "wrap"},
                 spacing=12,
             ),
-            {component.source.name: component.series for component in self._components},
+            {component.name: component.series for component in self._components},
             f"Throughput and message rate over the last {window:g} seconds",
         )
         # Rates are means over half a second: between two points one message alone would look

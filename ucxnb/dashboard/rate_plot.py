@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from bokeh.models import (
+    BasicTicker,
     ColumnDataSource,
     CustomJSTickFormatter,
     DataRange1d,
     FixedTicker,
     Range1d,
+    Title,
 )
 from bokeh.plotting import figure
 
@@ -24,8 +26,8 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
 class RatePlot:
     """Sent and received over the last `window` seconds; the y axis starts at 0.
 
-    The page that shows it adds the key and sets the colours, which follow its theme. Received is the thinner line
-    and on top: where both are equal, as with an echo, both remain visible.
+    The page that shows it adds the key and sets the colours, which follow its theme. Received is
+    the thinner line and on top: where both are equal, as with an echo, both remain visible.
 
     Parameters
     ----------
@@ -44,6 +46,8 @@ class RatePlot:
 
     Attributes
     ----------
+    name : str
+        As passed.
     series : Series
         The points: epoch seconds, sent, received.
     source : bokeh.models.ColumnDataSource
@@ -61,6 +65,7 @@ class RatePlot:
         window: float,
         length: int,
     ) -> None:
+        self.name = name
         self.series = Series(("time", "sent", "received"), length)
         columns = (*self.series.columns, "ago")
         self.source = ColumnDataSource({column: [] for column in columns}, name=name)
@@ -76,7 +81,7 @@ class RatePlot:
             styles={"flex": "1 1 300px", "min-width": "0"},
             tools="",
             toolbar_location=None,
-            x_range=Range1d(-window, 0),
+            x_range=Range1d(start=-window, end=0),
             y_range=DataRange1d(start=0, min_interval=smallest, range_padding=0.08),
             background_fill_color=None,
             border_fill_color=None,
@@ -84,7 +89,7 @@ class RatePlot:
             min_border_left=64,
             min_border_right=20,
             lod_threshold=None,
-            title=title,
+            title=Title(text=title, text_font_size="13px", standoff=8),
         )
         for column, width in (("sent", 3.5), ("received", 1.5)):
             plot.line("ago", column, source=self.source, line_width=width, name=column)
@@ -92,11 +97,8 @@ class RatePlot:
         plot.xaxis.ticker = FixedTicker(ticks=_time_ticks(window))
         plot.xaxis.formatter = _formatter("time_ticks.js", {})
         plot.yaxis.formatter = _formatter("rate_ticks.js", {"units": list(units)})
-        plot.yaxis.ticker.desired_num_ticks = 5
-        plot.yaxis.ticker.num_minor_ticks = 0
+        plot.yaxis.ticker = BasicTicker(desired_num_ticks=5, num_minor_ticks=0)
         plot.xgrid.visible = False
-        plot.title.text_font_size = "13px"
-        plot.title.standoff = 8
         for axis in (plot.xaxis, plot.yaxis):
             axis.axis_line_color = None
             axis.major_tick_line_color = None

@@ -72,6 +72,7 @@ class FrontDoor:
         self._timers: list[tuple[float, Callable[[TagEngine, float], None]]] = []
         self._due: list[float] = []
         self._accept_again = 0.0
+        self._closing = False
         self._stopping = False
         self._last_heartbeat = time.monotonic()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -178,6 +179,16 @@ class FrontDoor:
         for _, channel in closing:
             with contextlib.suppress(WorkerClosedError):
                 self._await(channel.closed)
+
+    def end_handshakes(self) -> None:
+        """Let nobody in any more, so that connects under way end."""
+
+        def end(engine: TagEngine) -> None:
+            self._closing = True
+            for channel in list(self._handshakes):
+                channel.abort(engine)
+
+        self._call(end)
 
     def stop(self, engine: TagEngine) -> None:
         """Stop the thread, and end at once whatever is still open."""
@@ -377,7 +388,10 @@ class FrontDoor:
         self._handshakes.add(channel)
         self.ticking.add(channel)
         self._selector.register(channel.socket, selectors.EVENT_READ, self._on_channel(channel))
-        channel.begin(engine)
+        if self._closing:
+            channel.abort(engine)
+        else:
+            channel.begin(engine)
 
     def _all_channels(self) -> list[Channel]:
         return [*self._handshakes, *self._channels.values()]

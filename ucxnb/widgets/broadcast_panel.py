@@ -55,7 +55,13 @@ class BroadcastPanel(Panel):
         return form, buttons(self.broadcast_button)
 
     def refresh(self, sight: Sight) -> None:
-        """Show how many would get a message."""
+        """Show how many would get a message.
+
+        Parameters
+        ----------
+        sight : Sight
+            What the watch saw; the panel keeps nothing of it.
+        """
         self._show_audience(len(sight.endpoints))
 
     def _show_audience(self, count: int) -> None:

@@ -79,7 +79,13 @@ class ConnectPanel(Panel):
         return rows, self._table
 
     def refresh(self, sight: Sight) -> None:
-        """Show the endpoints and listeners."""
+        """Show the endpoints and listeners.
+
+        Parameters
+        ----------
+        sight : Sight
+            What the watch saw; the panel keeps nothing of it.
+        """
         offer_endpoints(self.endpoint, sight.endpoints, "")
         offer(self.listener, [(listener.address, listener) for listener in sight.listeners])
         self._show_rows(bool(sight.endpoints), bool(sight.listeners))

@@ -66,10 +66,22 @@ class Panel(ipywidgets.VBox):
         return self._closed
 
     def refresh(self, sight: Sight) -> None:
-        """Show what was seen of the worker; called on the thread of the watch."""
+        """Show what was seen of the worker; called on the thread of the watch.
+
+        Parameters
+        ----------
+        sight : Sight
+            What the watch saw; the panel keeps nothing of it.
+        """
 
     def end(self, reason: str) -> None:
-        """Say why nothing works any more, stop and switch all controls off."""
+        """Say why nothing works any more, stop and switch all controls off.
+
+        Parameters
+        ----------
+        reason : str
+            Becomes the status.
+        """
         self._ended = True
         if self._job is not None:
             self._job.ask_to_stop()

@@ -90,7 +90,13 @@ class ReceivePanel(Panel):
         return form, actions, log_row, self._log_view
 
     def refresh(self, sight: Sight) -> None:
-        """Offer the open endpoints and show what came."""
+        """Offer the open endpoints and show what came.
+
+        Parameters
+        ----------
+        sight : Sight
+            What the watch saw; the panel keeps nothing of it.
+        """
         offer_endpoints(self.endpoint, sight.endpoints, "anyone")
         now = (self.messages.count, len(self.messages), self.show_as.value)
         if now != self._rendered:

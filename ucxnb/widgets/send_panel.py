@@ -72,7 +72,13 @@ class SendPanel(Panel):
         return form, buttons(self.send_button, self.stop_button), self._progress
 
     def refresh(self, sight: Sight) -> None:
-        """Offer the open endpoints and show how far a series of messages is."""
+        """Offer the open endpoints and show how far a series of messages is.
+
+        Parameters
+        ----------
+        sight : Sight
+            What the watch saw; the panel keeps nothing of it.
+        """
         offer_endpoints(self.endpoint, sight.endpoints, "")
         if self._progress.value != self._sent and self._progress.max > 1:
             self._progress.value = self._sent
