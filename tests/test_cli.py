@@ -228,7 +228,7 @@ def test_info_tells_versions_transports_and_what_is_missing():
     done = run("info")
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("ucxnb", "UCX", "UCXX", "Python", "kernel", "jupyterlab", "bokeh"):
-        assert re.search(rf"^  {name} +\S*\d", done.stdout, re.MULTILINE), name
+        assert re.search(rf"^  {name} .*\d", done.stdout, re.MULTILINE), name
     for name in ("self", "tcp", "posix"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE), name
     for topic in ("Shared memory space", "CMA", "RDMA", "GPU", "File descriptors", "UCX_*"):

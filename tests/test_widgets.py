@@ -166,7 +166,7 @@ def test_an_address_in_use_is_said(two: Two) -> None:
     panel = ConnectPanel(two.here)
     panel.listen_address.value = two.address
     panel.listen_button.click()
-    says(panel, two.address)
+    says(panel, two.address, "in use")
     assert panel._status.kind == "error"
     panel.close()
 

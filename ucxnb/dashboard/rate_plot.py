@@ -11,8 +11,8 @@ from bokeh.models import (
     DataRange1d,
     FixedTicker,
     Range1d,
-    Title,
 )
+from bokeh.models.annotations import Title
 from bokeh.plotting import figure
 
 from .series import Series
