@@ -12,6 +12,7 @@ from ..address import Address
 from ..endpoint_info import EndpointState
 from ..engine import Endpoint, TagEngine
 from ..errors import (
+    AuthenticationError,
     ConnectTimeoutError,
     HandshakeError,
     RejectedError,
@@ -272,7 +273,10 @@ class Channel:
             return
         if not isinstance(error, RejectedError) or self.direction == "accepted":
             printable = "".join(c if c.isprintable() else "?" for c in reason)
-            self._send(engine, [Frame(FrameType.REJECT, {"reason": printable[:400]})])
+            answer = {"reason": printable[:400]}
+            if isinstance(error, AuthenticationError):
+                answer["kind"] = "auth"
+            self._send(engine, [Frame(FrameType.REJECT, answer)])
         if error is None:
             error = HandshakeError(
                 f"{self.peer_address}: what listens there is no ucxnb worker: {reason}"

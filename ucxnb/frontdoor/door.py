@@ -75,6 +75,7 @@ class FrontDoor:
         self._closing = False
         self._stopping = False
         self._last_heartbeat = time.monotonic()
+        self._wake_lock = threading.RLock()  # nobody writes to a descriptor that was closed
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._on_wake)
@@ -201,7 +202,9 @@ class FrontDoor:
         for listener in self.listeners:
             self._drop_listener(listener)
         self._selector.close()
-        os.close(self._wake_fd)
+        with self._wake_lock:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
 
     def abandon(self) -> None:
         """In the child of a fork: close our copies of the parent's sockets, and nothing else."""
@@ -212,6 +215,7 @@ class FrontDoor:
             listener._socket.close()
         self._selector.close()
         os.close(self._wake_fd)
+        self._wake_fd = -1
 
     # ---- for channels, on the thread ----
 
@@ -261,8 +265,9 @@ class FrontDoor:
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            os.eventfd_write(self._wake_fd, 1)
+        with self._wake_lock:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     def _await(self, future: Future[Any]) -> Any:
         """Wait for a result from the thread, for as long as it runs."""
@@ -317,9 +322,10 @@ class FrontDoor:
         if self._accept_again and now >= self._accept_again:
             self._accept_again = 0.0
             for listener in self._listeners.values():
-                self._selector.register(
-                    listener._socket, selectors.EVENT_READ, self._on_accept(listener._socket)
-                )
+                with contextlib.suppress(KeyError):  # made during the pause
+                    self._selector.register(
+                        listener._socket, selectors.EVENT_READ, self._on_accept(listener._socket)
+                    )
 
     def _heartbeat(self, engine: TagEngine, now: float) -> None:
         grace = now - self._last_heartbeat > 2 * self.config.heartbeat_interval

@@ -1,0 +1,54 @@
+"""What the plots in a page show, asked of the page's own BokehJS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import Page
+
+_DOCUMENTS = """
+const copies = [...Object.values(window.__ucxnb_bokeh__ ?? {}), window.Bokeh];
+const documents = copies.filter(Boolean).flatMap((bokeh) => [...bokeh.documents]);
+const sources = (name) => documents.map((d) => d.get_model_by_name(name)).filter(Boolean);
+"""
+
+
+def wait_for_plots(page: Page) -> None:
+    """Wait until the plots are drawn."""
+    page.wait_for_selector(".ucxnb-live[data-ready=yes]", timeout=60_000)
+
+
+def latest_point(page: Page, source: str) -> dict[str, Any]:
+    """The newest point of a data source, its number of points, and the greatest rate sent."""
+    return page.evaluate(
+        f"""(name) => {{
+          {_DOCUMENTS}
+          const data = sources(name).at(-1).data;
+          return {{
+            count: data.time.length,
+            time: data.time.at(-1) ?? 0,
+            greatest: Math.max(0, ...data.sent),
+          }};
+        }}""",
+        source,
+    )
+
+
+def watch_updates(page: Page, source: str) -> None:
+    """Note the time of every change of a data source from now on."""
+    page.evaluate(
+        f"""(name) => {{
+          {_DOCUMENTS}
+          const watched = sources(name).at(-1);
+          window.ucxnbUpdates = [];
+          watched.connect(watched.properties.data.change, () =>
+            window.ucxnbUpdates.push(Date.now() / 1000));
+        }}""",
+        source,
+    )
+
+
+def updates_between(page: Page, start: float, end: float) -> int:
+    """How many changes were noted between two epoch times."""
+    times = page.evaluate("() => window.ucxnbUpdates")
+    return sum(start <= time <= end for time in times)
