@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import AddressError
@@ -77,7 +78,7 @@ def parse_address(text: str, *, default_host: str | None = None, any_port: bool 
     return Address(host, port)
 
 
-def _ipv6(host: str, wrong) -> str:
+def _ipv6(host: str, wrong: Callable[[str], AddressError]) -> str:
     import ipaddress
 
     try:

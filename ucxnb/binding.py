@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from .config import WorkerConfig
 from .engine import load_ucp
@@ -30,7 +31,7 @@ def _environment_kept() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _load():
+def _load() -> Any:
     """Import UCXX's low-level module, and bind the engine to the UCX it brought."""
     try:
         with _environment_kept():

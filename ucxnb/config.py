@@ -204,7 +204,15 @@ def _printable(text: str) -> bool:
     return text.isprintable()
 
 
-def _check_number(name, value, types, low, high, *, optional=False) -> None:
+def _check_number(
+    name: str,
+    value: Any,
+    types: type[int] | tuple[type[int], type[float]],
+    low: float,
+    high: float,
+    *,
+    optional: bool = False,
+) -> None:
     kind = "an integer" if types is int else "a number of seconds"
     none = "None or " if optional else ""
     if isinstance(value, bool) or not isinstance(value, types) or not low <= value <= high:
