@@ -257,4 +257,4 @@ def test_a_ticker_outlives_an_error_of_its_function() -> None:
 )
 def test_imports_stay_cheap(module: str, heavy: str) -> None:
     code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], timeout=60).returncode == 0

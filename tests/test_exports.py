@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import ucxnb
 
@@ -99,3 +101,23 @@ def test_without_ucxx_a_worker_says_what_to_install():
         "    print(json.dumps({'said': str(error)}))\n"
     )
     assert 'pip install "ucxnb[cu13]"' in fresh(code)["said"]
+
+
+def test_source_that_was_not_built_says_so(tmp_path: Path) -> None:
+    source = Path(ucxnb.__file__).parent
+    copy = tmp_path / "ucxnb"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    metadata = tmp_path / "ucxnb-0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: ucxnb\nVersion: 0\n")
+    done = subprocess.run(
+        # Without the site packages an editable install does not get in between.
+        [sys.executable, "-S", "-c", "import ucxnb; ucxnb.UcxWorker"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "source code that was not built" in done.stderr

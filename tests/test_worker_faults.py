@@ -469,7 +469,7 @@ a.close(); b.close()
 
 def test_a_fork_exits_cleanly_and_may_make_workers_of_its_own():
     run = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING],
+        [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-c", FORKING],
         timeout=TIMEOUT,
         capture_output=True,
         text=True,

@@ -198,7 +198,7 @@ def test_the_interpreter_exits_cleanly(moment):
         "a.send_tag(i, 9, b'x'); b.receive_tag(None, 9)\n" + EXITS[moment]
     )
     run = subprocess.run(
-        [sys.executable, "-W", "ignore::ResourceWarning", "-c", program],
+        [sys.executable, "-P", "-W", "ignore::ResourceWarning", "-c", program],
         timeout=30,
         capture_output=True,
         text=True,

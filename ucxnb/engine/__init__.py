@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from ._engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, load_ucp, mark_toolkit_thread
+try:
+    from ._engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, load_ucp, mark_toolkit_thread
+except ModuleNotFoundError as error:
+    if error.name != f"{__name__}._engine":
+        raise
+    raise ImportError(
+        f"{__path__[0]} is source code that was not built: Python took it because you are in the "
+        "folder above it; go elsewhere, run python -P, or install with: pip install -e ."
+    ) from None
 
 __all__ = ["MAX_ENDPOINT_ID", "Endpoint", "TagEngine", "load_ucp", "mark_toolkit_thread"]
