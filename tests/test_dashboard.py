@@ -18,9 +18,9 @@ from ucxnb.dashboard.live import LiveView
 from ucxnb.dashboard.message_rate import MessageRate
 from ucxnb.dashboard.series import Series
 from ucxnb.dashboard.throughput import Throughput
-from ucxnb.dashboard.ticker import Ticker
 from ucxnb.dashboard.units import human_bytes, human_count, human_rate
 from ucxnb.stats import WorkerStats
+from ucxnb.ticker import Ticker
 
 Published = list[tuple[dict, list[bytes]]]
 

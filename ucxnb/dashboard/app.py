@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from bokeh.models import Row
 
+from ..ticker import Ticker
 from .cell import close_with_cell, forget
 from .counters import counter_table
 from .live import LiveView
 from .message_rate import MessageRate
 from .throughput import Throughput
-from .ticker import Ticker
 
 if TYPE_CHECKING:
     from ..stats import WorkerStats

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import ipywidgets
 
 from ..dashboard.units import human_bytes
+from ..text import parse_tag
 from .fields import button, buttons, text_field
 from .job import Job
 from .panel import Panel
 from .payload import PayloadInput
-from .text import parse_tag
 from .watch import Sight
 
 __all__ = ["BroadcastPanel"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from .text import shortened
+from ..text import shortened
 
 if TYPE_CHECKING:
     from ..endpoint_info import EndpointInfo

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from ..dashboard.cell import close_with_cell, forget
+from ..text import safe_html
 from .broadcast_panel import BroadcastPanel
 from .connect_panel import ConnectPanel
 from .panel import Panel, close_parts, stylesheet
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
-from .text import safe_html
 from .watch import Watch
 
 if TYPE_CHECKING:

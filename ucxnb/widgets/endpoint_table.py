@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..dashboard.units import human_bytes, human_count
-from .text import safe_html
+from ..text import safe_html
 
 if TYPE_CHECKING:
     from ..endpoint_info import EndpointInfo

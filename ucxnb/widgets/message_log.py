@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..dashboard.units import human_bytes, human_count
-from .text import preview, safe_html
+from ..text import preview, safe_html
 
 if TYPE_CHECKING:
     from ..message import Message

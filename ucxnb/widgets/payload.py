@@ -6,8 +6,8 @@ import os
 
 import ipywidgets
 
+from ..text import parse_hex, parse_size
 from .fields import text_field
-from .text import parse_hex, parse_size
 
 __all__ = ["PayloadInput"]
 

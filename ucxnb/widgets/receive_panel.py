@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import ipywidgets
 
 from ..dashboard.units import human_bytes
+from ..text import parse_tag
 from .choices import offer_endpoints
 from .fields import button, buttons, choice, text_field
 from .job import Job
 from .message_log import MessageLog
 from .panel import Panel
-from .text import parse_tag
 from .watch import Sight
 
 __all__ = ["ReceivePanel"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets
 
-from .text import safe_html
+from ..text import safe_html
 
 __all__ = ["StatusLine"]
 

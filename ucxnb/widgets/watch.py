@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ..dashboard.ticker import Ticker
 from ..endpoint_info import EndpointState
+from ..ticker import Ticker
 
 if TYPE_CHECKING:
     from ..endpoint_info import EndpointInfo

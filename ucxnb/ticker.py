@@ -45,7 +45,7 @@ class Ticker:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        from ..engine import mark_toolkit_thread
+        from .engine import mark_toolkit_thread
 
         mark_toolkit_thread()
         due = time.monotonic()

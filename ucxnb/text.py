@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 import re
 
-__all__ = ["parse_hex", "parse_size", "parse_tag", "preview", "safe_html", "shortened"]
+__all__ = [
+    "count_bytes",
+    "parse_hex",
+    "parse_size",
+    "parse_tag",
+    "preview",
+    "safe_html",
+    "shortened",
+]
 
 LARGEST_PAYLOAD = 1 << 30
+_WORD = 40  # characters of a wrong word that are shown
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b?|bytes?)\Z", re.IGNORECASE)
 _FACTORS = {
@@ -34,7 +44,8 @@ def parse_tag(text: str) -> int:
     except ValueError:
         tag = -1
     if tag < 0:
-        raise ValueError(f"{text.strip()!r} is no tag: write a whole number such as 7 or 0x1f")
+        word = shortened(text.strip(), _WORD)
+        raise ValueError(f"{word!r} is no tag: write a whole number such as 7 or 0x1f")
     return tag
 
 
@@ -48,15 +59,17 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.match(text.strip())
     if match is None:
-        raise ValueError(f"{text.strip()!r} is no size: write it as 64, 64 kB or 64 KiB")
+        word = shortened(text.strip(), _WORD)
+        raise ValueError(f"{word!r} is no size: write it as 64, 64 kB or 64 KiB")
     unit = match[2].lower()
     unit = "" if unit in ("byte", "bytes") else unit.removesuffix("b")
     if unit not in _FACTORS:
         raise ValueError(f"{match[2]!r} is no unit of size: write kB, MB, KiB or MiB")
-    nbytes = round(float(match[1]) * _FACTORS[unit])
+    nbytes = float(match[1]) * _FACTORS[unit]
     if nbytes > LARGEST_PAYLOAD:
-        raise ValueError(f"{text.strip()} is more than a panel sends: at most 1 GiB")
-    return nbytes
+        word = shortened(text.strip(), _WORD)
+        raise ValueError(f"{word} is too much for one message by hand: at most 1 GiB")
+    return round(nbytes)
 
 
 def parse_hex(text: str) -> bytes:
@@ -74,6 +87,11 @@ def parse_hex(text: str) -> bytes:
     if len(digits) % 2:
         raise ValueError("an odd number of hex digits: each byte takes two")
     return bytes.fromhex(digits)
+
+
+def count_bytes(count: int) -> str:
+    """Write a number of bytes: ``"1 byte"``, ``"1,024 bytes"``."""
+    return "1 byte" if count == 1 else f"{count:,} bytes"
 
 
 def shortened(text: str, most: int) -> str:
@@ -111,7 +129,7 @@ def preview(head: bytes, nbytes: int, show_as: str) -> str:
     cut = len(head) < nbytes
     if show_as != "hex":
         # A character cut in half by the end of `head` is no reason to call it binary.
-        text = head.decode("utf-8", "ignore" if cut else "replace")
+        text = codecs.getincrementaldecoder("utf-8")("replace").decode(head, final=not cut)
         plain = text.replace("\n", " ").replace("\t", " ")
         if show_as == "text" or (plain.isprintable() and "\ufffd" not in plain):
             return shortened(plain, len(plain) or 1) + ("…" if cut else "")
