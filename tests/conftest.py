@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 from children import Child, children
 from leaks import Holdings, leaked_since
 
@@ -12,8 +14,9 @@ from ucxnb import UcxWorker
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ucx_is_warm() -> None:
-    # UCX opens a few descriptors once per process and keeps them: before the first count.
+def _libraries_are_warm() -> None:
+    # UCX and libuv open a few descriptors once per process and keep them: before the first count.
+    uvloop.run(asyncio.sleep(0))
     with UcxWorker() as server, UcxWorker() as client:
         endpoint_id = client.connect(server.create_listener().address)
         client.send_tag(endpoint_id, 0, b"warm")
@@ -21,7 +24,7 @@ def _ucx_is_warm() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_leaks(_ucx_is_warm: None) -> Iterator[None]:
+def _no_leaks(_libraries_are_warm: None) -> Iterator[None]:
     before = Holdings.now()
     yield
     assert not (found := leaked_since(before)), "left behind: " + "; ".join(found)
@@ -32,3 +35,11 @@ def start_child(_no_leaks: None) -> Iterator[Callable[..., Child]]:
     """``start_child(function, *args)`` runs ``function(channel, *args)`` in a new process."""
     with children() as start:
         yield start
+
+
+@pytest.fixture
+def pair(_no_leaks: None) -> Iterator[tuple[UcxWorker, int, UcxWorker, int]]:
+    """Two connected workers: (left, its id for right, right, its id for left)."""
+    with UcxWorker() as left, UcxWorker() as right:
+        to_right = left.connect(right.create_listener().address)
+        yield left, to_right, right, right.get_endpoint_ids()[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 import pickle
 
@@ -24,6 +25,8 @@ BUILTINS = {
     "BufferTooSmallError": ValueError,
     "UnknownEndpointError": LookupError,
     "BroadcastError": ConnectionError,
+    "RequestCancelledError": concurrent.futures.CancelledError,
+    "UsageError": ValueError,
     "OperationTimeoutError": TimeoutError,
     "ConnectTimeoutError": TimeoutError,
     "EndpointError": ConnectionError,

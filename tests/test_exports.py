@@ -17,12 +17,17 @@ NAMES = {
     "Listener",
     "Message",
     "Rates",
+    "Request",
     "StatsHistory",
     "ThreadMode",
     "TrafficStats",
     "UcxWorker",
     "WorkerConfig",
     "WorkerStats",
+    "as_completed",
+    "enable_nested_asyncio",
+    "wait_all",
+    "wait_any",
 }
 HEAVY = {"ucxx", "libucx", "numpy", "bokeh", "ipywidgets", "anywidget", "IPython", "asyncio"}
 

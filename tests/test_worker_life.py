@@ -14,7 +14,7 @@ import warnings
 import pytest
 
 import ucxnb
-from ucxnb import ThreadMode, UcxWorker
+from ucxnb import EchoPeer, ThreadMode, UcxWorker
 
 TIMEOUT = 30
 
@@ -293,3 +293,34 @@ def test_settings_reach_the_worker():
         assert worker.name == "mine"
         worker.connect(worker.create_listener().address)
         assert all("tcp" in name for info in worker.endpoints() for name in info.transports)
+
+
+def test_ctrl_c_in_close_ends_the_wait_and_closes_all_the_same():
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    with EchoPeer() as peer:
+        worker = UcxWorker()
+        worker.connect(peer.address)
+        os.kill(peer.pid, signal.SIGSTOP)  # so that it never says goodbye
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                worker.close()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            os.kill(peer.pid, signal.SIGCONT)
+        assert worker.closed
+        worker.close()
+
+
+def test_dropped_open_where_warnings_are_errors():
+    code = "from ucxnb import UcxWorker; w = UcxWorker(); w.create_listener(); del w; print('on')"
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "on\n")
+    assert "ResourceWarning" in done.stderr

@@ -17,14 +17,6 @@ from ucxnb import ThreadMode, UcxWorker
 TIMEOUT = 30
 
 
-@pytest.fixture
-def pair():
-    """Two connected workers: (left, its id for right, right, its id for left)."""
-    with UcxWorker() as left, UcxWorker() as right:
-        to_right = left.connect(right.create_listener().address)
-        yield left, to_right, right, right.get_endpoint_ids()[0]
-
-
 @pytest.mark.parametrize(
     "size", [0, 1, 8, 4095, 8191, 8192, 8193, 65536, 1 << 20, (1 << 24) + 3], ids=str
 )

@@ -20,12 +20,23 @@ from .stats import Rates, StatsHistory, TrafficStats, WorkerStats
 if TYPE_CHECKING:
     from .echopeer import EchoPeer
     from .frontdoor import Listener
+    from .nesting import enable_nested_asyncio
+    from .request import Request, as_completed, wait_all, wait_any
     from .worker import UcxWorker
 
 __version__ = _version("ucxnb")
 
 # Loaded at first use.
-_LAZY = {"EchoPeer": ".echopeer", "Listener": ".frontdoor", "UcxWorker": ".worker"}
+_LAZY = {
+    "EchoPeer": ".echopeer",
+    "Listener": ".frontdoor",
+    "Request": ".request",
+    "UcxWorker": ".worker",
+    "as_completed": ".request",
+    "enable_nested_asyncio": ".nesting",
+    "wait_all": ".request",
+    "wait_any": ".request",
+}
 
 __all__ = [
     "EchoPeer",
@@ -34,12 +45,17 @@ __all__ = [
     "Listener",
     "Message",
     "Rates",
+    "Request",
     "StatsHistory",
     "ThreadMode",
     "TrafficStats",
     "UcxWorker",
     "WorkerConfig",
     "WorkerStats",
+    "as_completed",
+    "enable_nested_asyncio",
+    "wait_all",
+    "wait_any",
     *errors.__all__,
 ]
 
@@ -50,6 +66,22 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_LAZY[name], __name__), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add the magics ``%ucx`` and ``%%ucx`` to IPython: ``%load_ext ucxnb``."""
+    from .console.magics import UcxMagics
+
+    shell.register_magics(UcxMagics(shell))
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Close the magics' worker, and take them away: ``%unload_ext ucxnb``."""
+    magics = shell.magics_manager.registry.pop("UcxMagics", None)
+    if magics is not None:
+        magics.close()
+        for kind in shell.magics_manager.magics.values():
+            kind.pop("ucx", None)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from .stats import TrafficStats
 
-__all__ = ["EndpointInfo", "EndpointState"]
+__all__ = ["CLOSED_BY_YOU", "EndpointInfo", "EndpointState"]
+
+CLOSED_BY_YOU = "you closed it"
+"""`EndpointInfo.reason` after `disconnect` and `cleanup_all`."""
 
 
 class EndpointState(enum.Enum):

@@ -18,6 +18,8 @@ pickled, with their attributes::
     ├── BufferTooSmallError               ValueError           .needed bytes; the message is kept
     ├── UnknownEndpointError              LookupError          no such endpoint id, ever
     ├── BroadcastError                    ConnectionError      .delivered, .failed
+    ├── RequestCancelledError             CancelledError       of concurrent.futures
+    ├── UsageError                        ValueError           a console command, with .usage
     ├── OperationTimeoutError             TimeoutError         a wait ran out of time
     │   └── ConnectTimeoutError                                connect() did
     └── EndpointError                     ConnectionError      .endpoint_id
@@ -34,6 +36,8 @@ pickled, with their attributes::
 """
 
 from __future__ import annotations
+
+import concurrent.futures
 
 __all__ = [
     "AddressError",
@@ -56,6 +60,7 @@ __all__ = [
     "OperationTimeoutError",
     "PeerClosedError",
     "RejectedError",
+    "RequestCancelledError",
     "TagRangeError",
     "TagTypeError",
     "ThreadModeError",
@@ -63,6 +68,7 @@ __all__ = [
     "UcxnbError",
     "UnknownEndpointError",
     "UnreachableError",
+    "UsageError",
     "WorkerClosedError",
 ]
 
@@ -163,6 +169,24 @@ class BroadcastError(UcxnbError, ConnectionError):
         super().__init__(message)
         self.delivered = delivered
         self.failed = failed or {}
+
+
+class RequestCancelledError(UcxnbError, concurrent.futures.CancelledError):
+    """The request was cancelled. A message that it would have got waits to be received."""
+
+
+class UsageError(UcxnbError, ValueError):
+    """A command of the console is unknown, or its arguments are wrong.
+
+    Attributes
+    ----------
+    usage : str
+        How the command is written, empty if there is no such command.
+    """
+
+    def __init__(self, message: str, usage: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class OperationTimeoutError(UcxnbError, TimeoutError):

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import itertools
 import os
 import socket
+import threading
 import time
 import warnings
 import weakref
-from typing import Any, overload
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar, overload
 
 from .binding import UcpWorker
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo
-from .engine import Endpoint, TagEngine
-from .errors import ArgumentError, ConfigError, WorkerClosedError
+from .engine import Endpoint, TagEngine, mark_toolkit_thread
+from .errors import (
+    ArgumentError,
+    ConfigError,
+    NoPeersError,
+    PeerClosedError,
+    WorkerClosedError,
+)
 from .frontdoor import FrontDoor, Listener
+from .message import Message
 from .stats import StatsHistory, TrafficStats, WorkerStats
+from .timeouts import checked_timeout
 
 __all__ = ["UcxWorker"]
 
 _numbers = itertools.count(1)
 _open_workers: weakref.WeakSet[UcxWorker] = weakref.WeakSet()
 _DEFAULT: Any = object()
+_TRIES = 3  # of what Ctrl-C interrupts
+_Result = TypeVar("_Result")
 
 
 class UcxWorker(TagEngine):
@@ -132,15 +145,15 @@ class UcxWorker(TagEngine):
         (``ucp_ep_create``, ``UCP_ERR_HANDLING_MODE_PEER``). After an error nothing is left behind.
         """
         self._enter_call()
-        self._sources_to_come += 1
+        self._add_source()
         try:
             limit = self.config.connect_timeout if timeout is _DEFAULT else timeout
-            return self._door.connect(address, _checked_timeout(limit))
+            return self._door.connect(address, checked_timeout(limit))
         except BaseException:
             self._count_error()
             raise
         finally:
-            self._sources_to_come -= 1
+            self._drop_source()
             self._leave_call()
 
     def create_listener(self, address: str = "127.0.0.1:0") -> Listener:
@@ -220,7 +233,7 @@ class UcxWorker(TagEngine):
     def _close_endpoints(self, ids: list[int], timeout: float) -> None:
         self._enter_call()
         try:
-            limit = _checked_timeout(self.config.close_timeout if timeout is _DEFAULT else timeout)
+            limit = checked_timeout(self.config.close_timeout if timeout is _DEFAULT else timeout)
             if limit is None:
                 raise ArgumentError("timeout=None: closing takes a number of seconds")
             self._door.disconnect(self, ids, limit)
@@ -246,6 +259,141 @@ class UcxWorker(TagEngine):
             for endpoint in self._known_endpoints()
             if ended or self.is_connected(endpoint.endpoint_id)
         ]
+
+    # ---- in asyncio ----
+
+    async def connect_async(self, address: str, *, timeout: float | None = _DEFAULT) -> int:
+        """Connect to a listening worker, without holding up the event loop.
+
+        Parameters
+        ----------
+        address, timeout
+            As in `connect`.
+
+        Returns
+        -------
+        int
+            The endpoint's id.
+
+        Raises
+        ------
+        UcxnbError
+            As `connect`. If the task is cancelled, the connection is closed should it come about.
+        """
+        made: list[int] = []
+        unwanted = False
+
+        def connect() -> int:
+            endpoint_id = self.connect(address, timeout=timeout)
+            made.append(endpoint_id)
+            if unwanted:
+                self._disconnect_quietly(endpoint_id)
+            return endpoint_id
+
+        try:
+            return await _in_thread(connect)
+        except BaseException:
+            # Each side first says what it did and then looks at the other: one of them closes it.
+            unwanted = True
+            if made:
+                threading.Thread(target=self._disconnect_quietly, args=made).start()
+            raise
+
+    def _disconnect_quietly(self, endpoint_id: int) -> None:
+        mark_toolkit_thread()
+        with contextlib.suppress(WorkerClosedError):
+            self.disconnect(endpoint_id)
+
+    async def disconnect_async(self, endpoint_id: int, *, timeout: float = _DEFAULT) -> None:
+        """Close a connection in order, without holding up the event loop.
+
+        Parameters
+        ----------
+        endpoint_id, timeout
+            As in `disconnect`.
+
+        Raises
+        ------
+        UcxnbError
+            As `disconnect`. It goes on if the task is cancelled.
+        """
+        await _in_thread_to_the_end(self.disconnect, endpoint_id, timeout=timeout)
+
+    async def accept(self) -> int:
+        """Wait for the next peer that connects to a listener.
+
+        Returns
+        -------
+        int
+            Its endpoint's id. Every accepted peer is returned once, in the order they came, also
+            those that came before this was called; not those that have left by then.
+
+        Raises
+        ------
+        NoPeersError
+            No listener is open, or the last one was closed meanwhile.
+        WorkerClosedError
+            The worker is closed, or was meanwhile. If the task is cancelled, no peer is lost.
+        """
+        while True:
+            self._enter_call()
+            self._leave_call()
+            endpoint_id = self._door.accepted.take()
+            if endpoint_id is not None:
+                if self.is_connected(endpoint_id):
+                    return endpoint_id
+                continue  # it is just leaving
+            if not self.listeners:
+                raise NoPeersError("no listener is open; call create_listener first")
+            await self._door.accepted.changed()
+
+    async def messages(
+        self, tag: int, *, endpoint_id: int | None = None, tag_mask: int | None = None
+    ) -> AsyncGenerator[Message, None]:
+        """Receive one message after the other: ``async for message in worker.messages(7)``.
+
+        Parameters
+        ----------
+        tag, tag_mask
+            As in `receive_tag`.
+        endpoint_id : int, optional
+            Where from; anyone by default.
+
+        Yields
+        ------
+        Message
+            With its bytes. The iteration ends when the peer closes in order, or, from anyone, when
+            the last peer has gone and no listener is open.
+
+        Raises
+        ------
+        EndpointLostError
+            The peer was lost, and all that came from it has been yielded.
+        NoPeersError
+            From anyone, and there never was a peer.
+        UcxnbError
+            As `ireceive_tag`, and `WorkerClosedError` if the worker is closed meanwhile. If the
+            task is cancelled, no message is lost.
+        """
+        begun = bool(self.get_endpoint_ids() or self.listeners)
+        while True:
+            try:
+                message = await self.ireceive_tag(endpoint_id, tag, tag_mask=tag_mask)
+            except PeerClosedError:
+                return
+            except NoPeersError:
+                if begun:
+                    return
+                raise
+            begun = True
+            yield message
+
+    async def __aenter__(self) -> UcxWorker:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        # Closing waits for the peers' goodbyes, which may take as long as close_timeout.
+        await _in_thread_to_the_end(self.close)
 
     # ---- statistics ----
 
@@ -302,20 +450,37 @@ class UcxWorker(TagEngine):
         """
         if not self.closed:
             self._shut_engine()
-            with contextlib.suppress(Exception):
-                self._door.disconnect(self, self.get_endpoint_ids(), self.config.close_timeout)
-            self._free()
+            self._door.accepted.wake_all()
+            try:
+                with contextlib.suppress(Exception):
+                    self._door.disconnect(self, self.get_endpoint_ids(), self.config.close_timeout)
+            finally:  # Ctrl-C ends the wait for the peers' answers, and no more
+                self._free()
 
     def _free(self) -> None:
         _open_workers.discard(self)
-        with contextlib.suppress(WorkerClosedError):
-            self._door.end_handshakes()
+        interrupt = None
+        for step in (
+            self._door.end_handshakes,
+            self._wait_for_calls,
+            lambda: self._door.stop(self),
+            lambda: self._history.append(self._totals()),
+            self._stop_engine,
+            self._ucp.close,
+        ):
+            for _ in range(_TRIES):
+                try:
+                    with contextlib.suppress(WorkerClosedError):
+                        step()
+                    break
+                except KeyboardInterrupt as error:
+                    interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def _wait_for_calls(self) -> None:
         while self._calls_inside:  # they see that it is closed, and leave
             time.sleep(0.0005)
-        self._door.stop(self)
-        self._history.append(self._totals())
-        self._stop_engine()
-        self._ucp.close()
 
     def _after_fork_in_child(self) -> None:
         self._abandon_engine()
@@ -329,11 +494,16 @@ class UcxWorker(TagEngine):
 
     def __del__(self) -> None:
         if not self.closed:
-            warnings.warn(
-                f"{self!r} was dropped open; close() it", ResourceWarning, stacklevel=2, source=self
-            )
-            self._shut_engine()
-            self._free()
+            try:
+                warnings.warn(
+                    f"{self!r} was dropped open; close() it",
+                    ResourceWarning,
+                    stacklevel=2,
+                    source=self,
+                )
+            finally:  # a warning may be an error
+                self._shut_engine(True)
+                self._free()
 
     def __repr__(self) -> str:
         if self.closed:
@@ -343,10 +513,22 @@ class UcxWorker(TagEngine):
         return f"<UcxWorker {self._name}: {self._open_count} endpoints{where}>"
 
 
-def _checked_timeout(timeout: float | None) -> float | None:
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
-        raise ArgumentError(f"timeout={timeout!r}: it takes None or seconds, 0 or more")
-    return timeout
+async def _in_thread(call: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
+    """Make a blocking call on a thread of the loop's, on behalf of the loop's thread."""
+
+    def run() -> _Result:
+        before = mark_toolkit_thread()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            mark_toolkit_thread(before)
+
+    return await asyncio.to_thread(run)
+
+
+async def _in_thread_to_the_end(call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    """`_in_thread`, and the call is made even if the task is cancelled before a thread is free."""
+    await asyncio.shield(asyncio.ensure_future(_in_thread(call, *args, **kwargs)))
 
 
 def _describe(endpoint: Endpoint) -> EndpointInfo:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 try:
-    from ._engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, load_ucp, mark_toolkit_thread
+    from ._engine import (
+        MAX_ENDPOINT_ID,
+        Endpoint,
+        Request,
+        TagEngine,
+        group_by_worker,
+        load_ucp,
+        mark_toolkit_thread,
+        split_ended,
+        wait_for_any,
+    )
 except ModuleNotFoundError as error:
     if error.name != f"{__name__}._engine":
         raise
@@ -12,4 +22,14 @@ except ModuleNotFoundError as error:
         "folder above it; go elsewhere, run python -P, or install with: pip install -e ."
     ) from None
 
-__all__ = ["MAX_ENDPOINT_ID", "Endpoint", "TagEngine", "load_ucp", "mark_toolkit_thread"]
+__all__ = [
+    "MAX_ENDPOINT_ID",
+    "Endpoint",
+    "Request",
+    "TagEngine",
+    "group_by_worker",
+    "load_ucp",
+    "mark_toolkit_thread",
+    "split_ended",
+    "wait_for_any",
+]

@@ -6,26 +6,35 @@ waits for it must not stop Python.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
+    PyObject_GetBuffer,
+)
 from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
-from posix.unistd cimport read
+from posix.unistd cimport getpid, read
 
 from ucxnb.engine._ucp cimport *
 
+import asyncio
 import operator
 import os
+from collections.abc import Sized
 
-from ucxnb.endpoint_info import EndpointState
+from ucxnb.endpoint_info import CLOSED_BY_YOU, EndpointState
+from ucxnb.engine.event_loop import LoopWatch, resolve
 from ucxnb.errors import (
     ArgumentError, BroadcastError, BufferTooSmallError, EndpointClosedError, EndpointLostError,
     FeatureDisabledError, InvalidBufferError, MissingUcxError, NoPeersError, OperationTimeoutError,
-    PeerClosedError, TagRangeError, TagTypeError, ThreadModeError, UcxError, UnknownEndpointError,
-    WorkerClosedError,
+    PeerClosedError, RequestCancelledError, TagRangeError, TagTypeError, ThreadModeError, UcxError,
+    UcxnbError, UnknownEndpointError, WorkerClosedError,
 )
 from ucxnb.message import Message
 from ucxnb.stats import TrafficStats, WorkerStats
@@ -33,8 +42,14 @@ from ucxnb.stats import TrafficStats, WorkerStats
 cdef enum:
     SCRATCH_SIZE = 8192  # messages up to this size are received without allocating first
     MAX_TRANSPORTS = 32
+    MAX_SPINS_MISSED = 5
+    TRIES = 3
+    AWAITS_IN_A_ROW = 64  # that need not wait, before others on the event loop get a turn
 
 cdef int64_t SLICE_NS = 100_000_000  # a blocking call looks for Ctrl-C this often
+cdef int64_t AWAIT_SPIN_NS = 60_000
+cdef int64_t LOOK_NS = 2_000_000
+cdef int64_t FLOOD_NS = 50_000_000  # a receive that does not wait looks through a flood that long
 cdef uint64_t ENDPOINT_TAGS = (<uint64_t>1 << UCXNB_ID_SHIFT) - 1
 
 MAX_ENDPOINT_ID = (1 << (64 - UCXNB_ID_SHIFT)) - 1
@@ -59,17 +74,24 @@ def load_ucp():
     return ucxnb_ucp.ucp_get_version_string().decode()
 
 
-def mark_toolkit_thread():
-    """Exempt the calling thread from ``ThreadMode.SINGLE``: it is one of ucxnb's own."""
+def mark_toolkit_thread(bint mark=True):
+    """Exempt the calling thread from ``ThreadMode.SINGLE``: it is one of ucxnb's own.
+
+    Returns
+    -------
+    bool
+        Whether it was exempt before.
+    """
     global ucxnb_toolkit_thread
-    ucxnb_toolkit_thread = 1
+    before = bool(ucxnb_toolkit_thread)
+    ucxnb_toolkit_thread = mark
+    return before
 
 
 cdef str status_text(ucs_status_t status):
     return ucxnb_ucp.ucs_status_string(status).decode()
 
 
-_leaked = []
 _peer_failures = frozenset((
     UCS_ERR_CANCELED, UCS_ERR_CONNECTION_RESET, UCS_ERR_ENDPOINT_TIMEOUT, UCS_ERR_IO_ERROR,
     UCS_ERR_NOT_CONNECTED, UCS_ERR_REJECTED, UCS_ERR_TIMED_OUT, UCS_ERR_UNREACHABLE,
@@ -91,19 +113,29 @@ cdef int64_t deadline_of(object timeout) except -1:
     return ucxnb_now_ns() + <int64_t>(seconds * 1e9)
 
 
+_new_tuple = tuple.__new__
+
+
+cdef inline object make_message(object endpoint_id, object tag, size_t length, object data):
+    # Message(...) would run Python code, and so a signal's handler, which would lose the message.
+    return _new_tuple(Message, (endpoint_id, tag, length, data))
+
+
 cdef inline int64_t slice_end(int64_t deadline) noexcept nogil:
     cdef int64_t end = ucxnb_now_ns() + SLICE_NS
     return end if end < deadline else deadline
 
 
-include "buffers.pxi"
 include "endpoint.pxi"
+include "buffers.pxi"
 include "core.pxi"
+include "requests.pxi"
 include "sending.pxi"
 include "receiving.pxi"
+include "batches.pxi"
 
 
-cdef class TagEngine(TagReceiver):
+cdef class TagEngine(BatchEngine):
     """What a `UcxWorker` does itself at full speed: tagged messages, progress, counters."""
 
     def progress(self):
@@ -160,8 +192,7 @@ cdef class TagEngine(TagReceiver):
 
     def _totals(self):
         """Snapshot of the worker's counters."""
-        if self.unfinished_sends:
-            self.reap()
+        self.reap()
         return WorkerStats(
             self.messages_sent, self.messages_received, self.bytes_sent, self.bytes_received,
             self.errors, (ucxnb_now_ns() - self.started_ns) * 1e-9, len(self.open_endpoints),

@@ -1,3 +1,4 @@
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "ucp_library.h" nogil:
@@ -33,28 +34,95 @@ cdef extern from "progress.h" nogil:
     unsigned ucxnb_progress(ucxnb_driver_t *driver)
     int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
                    int spin)
+    void ucxnb_wake_background(ucxnb_driver_t *driver)
     int64_t ucxnb_now_ns()
 
-cdef extern from "endpoint.h" nogil:
+cdef extern from "engine.h" nogil:
     enum:
         UCXNB_ID_SHIFT
-        UCXNB_OPEN
-        UCXNB_CLOSING
-        UCXNB_ENDED
+    ctypedef struct ucxnb_engine_t:
+        ucxnb_driver_t driver
+        int failure_fd
+        int completion_fd
+        int closing
+        int orphans_under_way
+        int undelivered
+        int listeners
+    int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
+                           int endpoint_scope)
+    void ucxnb_engine_shut(ucxnb_engine_t *engine)
+    void ucxnb_engine_stop(ucxnb_engine_t *engine)
+    void ucxnb_engine_abandon(ucxnb_engine_t *engine)
+    void ucxnb_run(ucxnb_engine_t *engine, int64_t deadline_ns, uint64_t *operations)
+
+cdef extern from "operation.h" nogil:
+    enum:
         UCXNB_NO_MATCH
         UCXNB_MATCHED
         UCXNB_TOO_SMALL
         UCXNB_NO_MEMORY
         UCXNB_PEER_ENDED
         UCXNB_SHUT
-    ctypedef struct ucxnb_engine_t:
-        ucxnb_driver_t driver
-        int failure_fd
-        int closing
-    ctypedef struct ucxnb_endpoint_t:
+        UCXNB_NO_PEERS
+        UCXNB_CANCELED
+        UCXNB_POSTED
+        UCXNB_UNDER_WAY
+        UCXNB_DONE
+    ctypedef struct ucxnb_entry_t:
+        uint64_t tag
+    ctypedef struct ucxnb_message_t:
+        ucxnb_entry_t entry
+    ctypedef struct ucxnb_operation_t:
+        ucxnb_message_t message
+        ucxnb_engine_t *engine
+        ucxnb_endpoint_t *endpoint
+        uint64_t mask
+        char *memory
+        size_t capacity
+        int into_buffer
+        int owns_memory
+        int state
+        int outcome
+        ucs_status_t status
+        uint64_t sender_tag
+        uint64_t age
+        size_t length
+        int in_backlog
+        void *owner
+        void *request
+        ucxnb_operation_t *previous
+        ucxnb_operation_t *next
+        int is_send
+        int counted
+        int reaped
+    ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint)
+    void ucxnb_operation_free(ucxnb_operation_t *operation)
+    ucxnb_operation_t *ucxnb_next_completed(ucxnb_engine_t *engine, int *released)
+    void ucxnb_release(ucxnb_operation_t *operation)
+    int ucxnb_wait_operation(ucxnb_operation_t *operation, int64_t deadline_ns, int spin,
+                             int even_if_shut)
+    int ucxnb_wait_any(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin)
+
+cdef extern from "endpoint.h" nogil:
+    enum:
+        UCXNB_OPEN
+        UCXNB_CLOSING
+        UCXNB_ENDED
+    ctypedef struct ucxnb_endpoint_t "struct ucxnb_endpoint":
         int state
         int failure
         uint64_t id
+    ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint,
+                                     uint64_t id, const void *address)
+    void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state)
+    void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
+    ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                                 uint64_t tag, ucxnb_operation_t *operation)
+    ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
+    unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
+                                       unsigned limit)
+
+cdef extern from "matching.h" nogil:
     ctypedef struct ucxnb_match_t:
         ucxnb_engine_t *engine
         ucxnb_endpoint_t *endpoint
@@ -62,31 +130,61 @@ cdef extern from "endpoint.h" nogil:
         uint64_t mask
         size_t capacity
         ucp_tag_message_h handle
+        ucxnb_operation_t *operation
         uint64_t sender_tag
+        uint64_t age
         size_t length
-    int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
-                           int endpoint_scope)
-    void ucxnb_engine_shut(ucxnb_engine_t *engine)
-    void ucxnb_engine_stop(ucxnb_engine_t *engine)
-    void ucxnb_engine_abandon(ucxnb_engine_t *engine)
-    ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint,
-                                     uint64_t id, const void *address)
-    void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state)
-    void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
-    void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
-    void *ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
-                          uint64_t tag)
-    void *ucxnb_post_flush(ucxnb_endpoint_t *endpoint)
-    void *ucxnb_post_receive(ucxnb_engine_t *engine, void *buffer, size_t length,
-                             ucp_tag_message_h handle)
     int ucxnb_match(void *match) noexcept
-    ucs_status_t ucxnb_wait_request(ucxnb_engine_t *engine, void *request, int64_t deadline_ns,
-                                    int spin, int even_if_shut)
-    ucs_status_t ucxnb_test_request(void *request)
-    void ucxnb_run(ucxnb_engine_t *engine, int64_t deadline_ns, uint64_t *operations)
+    ucs_status_t ucxnb_fetch(const ucxnb_match_t *match, void *memory,
+                             ucxnb_operation_t *operation)
+    void ucxnb_post_receive(ucxnb_operation_t *operation)
+    int ucxnb_withdraw(ucxnb_operation_t *operation)
+    void ucxnb_give_back(ucxnb_engine_t *engine, ucxnb_operation_t **operations, size_t count)
+    bint ucxnb_arrives_next(ucxnb_operation_t *operation, uint64_t tag, uint64_t mask)
+    int ucxnb_keep_message(ucxnb_operation_t *operation)
+    void ucxnb_end_posted_from_anyone(ucxnb_engine_t *engine)
+    void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
     uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
-    unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
-                                       unsigned limit)
+
+cdef extern from "batches.h" nogil:
+    ctypedef struct ucxnb_send_batch_t:
+        ucxnb_endpoint_t *endpoint
+        const uint64_t *tags
+        int one_tag
+        uint64_t prefix
+        size_t count
+        const char *rows
+        size_t row_size
+        ptrdiff_t row_stride
+        const void **memories
+        const size_t *lengths
+        ucxnb_operation_t *operation
+        size_t done
+    ctypedef struct ucxnb_receive_batch_t:
+        ucxnb_match_t match
+        const uint64_t *tags
+        int one_tag
+        uint64_t prefix
+        size_t count
+        char *rows
+        size_t row_size
+        ptrdiff_t row_stride
+        ucxnb_operation_t *spare
+        size_t done
+        uint64_t *ages
+        ucxnb_operation_t **under_way
+        int any_under_way
+        size_t *missing
+        size_t all_missing
+        char **memories
+        size_t *lengths
+        char *was_counted
+        size_t counted
+        size_t counted_bytes
+        ucs_status_t status
+    int ucxnb_send_batch(void *batch) noexcept
+    void ucxnb_end_send_batch(ucxnb_send_batch_t *batch)
+    int ucxnb_receive_batch(void *batch) noexcept
 
 cdef extern from "thread_state.h" nogil:
     int ucxnb_toolkit_thread

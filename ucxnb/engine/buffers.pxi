@@ -1,9 +1,9 @@
 """Memory of the user's, borrowed for as long as UCX may touch it."""
 
-cdef int export_buffer(object data, Py_buffer *view, bint writable) except -1:
+cdef int export_buffer(object data, Py_buffer *view, bint writable, int shape=0) except -1:
     """Borrow the memory of `data`; the caller releases it."""
     try:
-        PyObject_GetBuffer(data, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        PyObject_GetBuffer(data, view, shape | (PyBUF_WRITABLE if writable else PyBUF_SIMPLE))
     except TypeError:
         raise InvalidBufferError(
             f"{type(data).__name__} has no buffer; pass bytes, bytearray, memoryview or an array"
@@ -26,19 +26,24 @@ cdef inline bint is_exported(Py_buffer *view) noexcept:
 
 
 @cython.final
-cdef class View:
-    """Keeps somebody's buffer exported for as long as UCX may touch it."""
+cdef class Loan:
+    """Keeps alive what UCX may touch: somebody's buffer, and an endpoint."""
 
     cdef Py_buffer view
+    cdef object memory
+    cdef Endpoint endpoint
 
     def __dealloc__(self):
         if is_exported(&self.view):
             PyBuffer_Release(&self.view)
 
 
-cdef View keep_view(Py_buffer *view):
-    """Take over an exported buffer; `view` is empty afterwards."""
-    cdef View kept = View.__new__(View)
-    memcpy(&kept.view, view, sizeof(Py_buffer))
-    memset(view, 0, sizeof(Py_buffer))
-    return kept
+cdef Loan lend(Py_buffer *view, object memory, Endpoint endpoint):
+    """Take over an exported buffer, if there is one; `view` is empty afterwards."""
+    cdef Loan loan = Loan.__new__(Loan)
+    loan.memory = memory
+    loan.endpoint = endpoint
+    if view != NULL:
+        memcpy(&loan.view, view, sizeof(Py_buffer))
+        memset(view, 0, sizeof(Py_buffer))
+    return loan

@@ -11,21 +11,25 @@ cdef class EngineCore:
     cdef uint64_t tag_limit
     cdef dict endpoints_by_id
     cdef dict open_endpoints
-    cdef list unfinished_sends
-    cdef list unfinished_receives
+    cdef ucxnb_operation_t *first_operation  # that went on after its call
+    cdef ucxnb_operation_t *spare
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
     cdef int64_t started_ns
     cdef object scratch
     cdef readonly bint closed
-    cdef public int _sources_to_come
-    """Listeners and connects under way: a receive from anyone may wait while there is one."""
+    cdef int sources_to_come  # listeners and connects: a receive from anyone may wait for them
+    cdef object watches  # of event loops
+    cdef int spins_missed, awaits_to_skip, awaits_at_once
 
     def __cinit__(self, *args, **kwargs):
         self.endpoints_by_id = {}
         self.open_endpoints = {}
-        self.unfinished_sends = []
-        self.unfinished_receives = []
+        self.watches = {}
         self.closed = True
+
+    def __dealloc__(self):
+        if self.spare != NULL:
+            ucxnb_operation_free(self.spare)
 
     # ---- life, for UcxWorker ----
 
@@ -47,9 +51,12 @@ cdef class EngineCore:
         self.started = True
         self.closed = False
 
-    def _shut_engine(self):
-        """Refuse new calls, and make those that are blocked end soon."""
-        if ucxnb_calls_inside:
+    def _shut_engine(self, bint collected=False):
+        """Refuse new calls, and make those that are blocked end soon.
+
+        One that is `collected` as garbage has no calls, whatever this thread is inside of.
+        """
+        if ucxnb_calls_inside and not collected:
             raise ThreadModeError(
                 "close() inside another call of the same thread, as from a signal handler: set a "
                 "flag there, and close after that call has returned"
@@ -66,21 +73,41 @@ cdef class EngineCore:
     def _stop_engine(self):
         """Stop the background thread; every endpoint must have been ended before."""
         cdef int64_t deadline = ucxnb_now_ns() + 1_000_000_000
-        cdef list left = self.unfinished_sends + self.unfinished_receives
-        cdef Transfer transfer
+        cdef ucxnb_operation_t *operation
+        cdef ucxnb_operation_t *following
+        cdef object interrupt
         if not self.started:
             return
         self.started = False
-        while left and ucxnb_now_ns() < deadline:
+        while self.under_way() and ucxnb_now_ns() < deadline:
             with nogil:
                 ucxnb_progress(&self.engine.driver)
-            left = [transfer for transfer in left if not transfer.test()]
-        # UCX may still write to these; leaking them is the safe thing.
-        _leaked.extend(left)
-        self.unfinished_sends.clear()
-        self.unfinished_receives.clear()
         with nogil:
             ucxnb_engine_stop(&self.engine)
+        interrupt = self.reap_quietly()
+        for watch in list(self.watches.values()):
+            watch.close()
+        self.watches.clear()
+        operation = self.first_operation
+        while operation != NULL:
+            following = operation.next
+            if operation.state != UCXNB_DONE:
+                # UCX may still write to it and to its memory; leaking both is the safe thing.
+                if operation.request != NULL:
+                    (<Request>operation.request).end(self.closed_error())
+                self.unlink_operation(operation)
+            operation = following
+        if interrupt is not None:
+            raise interrupt
+
+    cdef bint under_way(self):
+        """Whether UCX still works on something."""
+        cdef ucxnb_operation_t *operation = self.first_operation
+        while operation != NULL:
+            if operation.state != UCXNB_DONE:
+                return True
+            operation = operation.next
+        return False
 
     def _abandon_engine(self):
         """In the child of a fork: nothing here works any more."""
@@ -170,14 +197,10 @@ cdef class EngineCore:
 
     def _arrived(self, Endpoint endpoint):
         """Messages from it that have arrived, received or not."""
-        cdef uint64_t waiting
-        cdef Transfer transfer
+        cdef uint64_t arrived
         with nogil:
-            waiting = ucxnb_harvest(&endpoint.ucp)
-        for transfer in self.unfinished_receives:
-            if transfer.tag >> UCXNB_ID_SHIFT == <uint64_t>endpoint.endpoint_id:
-                waiting += 1
-        return endpoint.messages_received + waiting
+            arrived = ucxnb_harvest(&endpoint.ucp)
+        return arrived
 
     def _end_endpoint(self, Endpoint endpoint):
         """Close the UCP endpoint; what has arrived can still be received, unless I closed it."""
@@ -195,17 +218,13 @@ cdef class EngineCore:
             if endpoint.ucp.state == UCXNB_OPEN:
                 ucxnb_endpoint_set_state(&endpoint.ucp, UCXNB_ENDED)
             ucxnb_endpoint_close(&endpoint.ucp)
+        self.look_for_sources()
 
     def _forget_endpoint(self, Endpoint endpoint):
         """Drop what nobody received of an endpoint that ends, or has ended."""
-        cdef Transfer transfer
-        cdef uint64_t c_id = endpoint.endpoint_id
         with nogil:
             ucxnb_endpoint_forget(&endpoint.ucp)
-        for transfer in list(self.unfinished_receives):
-            if transfer.tag >> UCXNB_ID_SHIFT == c_id and self.endpoint_scope:
-                self.unfinished_receives.remove(transfer)
-                self.unfinished_sends.append(transfer)  # only its memory matters now
+        self.reap()
 
     def _remove_endpoint(self, Endpoint endpoint):
         """Forget an ended endpoint and its id altogether."""
@@ -220,23 +239,40 @@ cdef class EngineCore:
     def _open_count(self):
         return len(self.open_endpoints)
 
+    def _add_source(self):
+        """A listener, or a connect under way: somebody may come."""
+        self.sources_to_come += 1
+
+    def _drop_source(self):
+        """It is no more."""
+        self.sources_to_come -= 1
+        self.look_for_sources()
+
+    cdef bint nobody_can_send(self):
+        return self.sources_to_come == 0 and not self.open_endpoints
+
+    cdef void look_for_sources(self):
+        if self.nobody_can_send():
+            with nogil:
+                ucxnb_end_posted_from_anyone(&self.engine)
+
     def _flush_endpoint(self, Endpoint endpoint, timeout):
         """Wait until all that was sent has left (``ucp_ep_flush_nbx``); whether it has."""
-        cdef void *request
         cdef ucs_status_t status
-        cdef Transfer transfer
         cdef int64_t deadline = deadline_of(timeout)
+        cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         with nogil:
-            request = ucxnb_post_flush(&endpoint.ucp)
-        if not UCS_PTR_IS_PTR(request):
-            return UCS_PTR_STATUS(request) == UCS_OK
-        transfer = self.keep_transfer(request, None, NULL, endpoint, 0, 0)
+            status = ucxnb_post_flush(&endpoint.ucp, operation)
+        if status != UCS_INPROGRESS:
+            self.spare_operation(operation)
+            return status == UCS_OK
+        self.keep_operation(operation, lend(NULL, None, endpoint))
         try:
-            self.await_transfer(transfer, deadline, False, True)
+            if self.await_operation(operation, deadline, False, True):
+                status = operation.status
         finally:
-            if not transfer.test():
-                self.unfinished_sends.append(transfer)
-        return transfer.status == UCS_OK
+            self.release_operation(operation)
+        return status == UCS_OK
 
     cdef Endpoint find_endpoint(self, object endpoint_id):
         cdef object found
@@ -315,39 +351,213 @@ cdef class EngineCore:
             )
         return 0
 
-    cdef Transfer keep_transfer(self, void *request, object owner, char *memory,
-                                Endpoint endpoint, uint64_t tag, size_t length):
-        cdef Transfer transfer = Transfer.__new__(Transfer)
-        transfer.request = request
-        transfer.owner = owner
-        transfer.memory = memory
-        transfer.endpoint = endpoint
-        transfer.tag = tag
-        transfer.length = length
-        transfer.status = UCS_INPROGRESS
-        return transfer
+    cdef ucxnb_operation_t *take_operation(self, Endpoint endpoint) except NULL:
+        """What UCX may need for a call: given back with `spare_operation` if it does not."""
+        cdef ucxnb_operation_t *operation = self.spare
+        if operation != NULL:
+            self.spare = NULL
+        else:
+            operation = ucxnb_operation_new(&self.engine, NULL)
+            if operation == NULL:
+                raise MemoryError()
+        operation.endpoint = NULL if endpoint is None else &endpoint.ucp
+        return operation
 
-    cdef int await_transfer(self, Transfer transfer, int64_t deadline, bint spin,
-                            bint even_if_shut=False) except -1:
-        """Wait until it ends, the deadline comes, the worker closes or a signal raises."""
-        cdef int c_spin = spin
-        while transfer.status == UCS_INPROGRESS:
+    cdef void spare_operation(self, ucxnb_operation_t *operation) noexcept:
+        """UCX never saw it."""
+        if self.spare == NULL:
+            self.spare = operation
+        else:
+            ucxnb_operation_free(operation)
+
+    cdef void keep_operation(self, ucxnb_operation_t *operation, Loan loan):
+        """It goes on: from now on the engine looks after it, and what it works on."""
+        Py_INCREF(loan)
+        operation.owner = <void *>loan
+        operation.previous = NULL
+        operation.next = self.first_operation
+        if self.first_operation != NULL:
+            self.first_operation.previous = operation
+        self.first_operation = operation
+
+    cdef int release_operation(self, ucxnb_operation_t *operation) except -1:
+        """Nobody waits for it any more; it is freed once it has ended."""
+        ucxnb_release(operation)
+        return self.reap()
+
+    cdef void part_with(self, ucxnb_operation_t *operation) noexcept:
+        """`release_operation` of one that has ended, with nothing that might raise."""
+        self.drop_owner(operation)
+        ucxnb_release(operation)
+
+    cdef void drop_owner(self, ucxnb_operation_t *operation):
+        cdef void *owner = operation.owner
+        operation.owner = NULL
+        if owner != NULL:
+            Py_DECREF(<object>owner)
+
+    cdef int let_go_of_receive(self, ucxnb_operation_t *operation) except -1:
+        """Nobody waits for it any more; if it has a message, another receive will get that."""
+        cdef bint withdrawn
+        with nogil:
+            withdrawn = ucxnb_withdraw(operation)
+        if not withdrawn:
+            operation = self.keep_message_of(operation)
+        if operation != NULL and withdrawn:
+            ucxnb_release(operation)
+        elif operation != NULL:
             with nogil:
-                transfer.status = ucxnb_wait_request(&self.engine, transfer.request,
-                                                     slice_end(deadline), c_spin, even_if_shut)
-            if transfer.status != UCS_INPROGRESS:
+                ucxnb_give_back(&self.engine, &operation, 1)
+        return self.reap()
+
+    cdef ucxnb_operation_t *keep_message_of(self, ucxnb_operation_t *operation) noexcept:
+        """Before it is given back: save its message, if that is there; NULL if none will be."""
+        if operation.state == UCXNB_DONE and (
+                operation.outcome != UCXNB_MATCHED or operation.status != UCS_OK):
+            ucxnb_release(operation)
+            return NULL
+        operation.in_backlog = True  # so that its message is kept if it ends just now
+        if operation.state == UCXNB_DONE and ucxnb_keep_message(operation):
+            self.drop_owner(operation)
+        return operation
+
+    cdef int reap(self) except -1:
+        """See to what has ended: count it, let go of its memory, wake those who await it."""
+        cdef object interrupt = self.reap_quietly()
+        if interrupt is not None:
+            raise interrupt
+        return 0
+
+    cdef object reap_quietly(self):
+        """`reap`, and return what a signal's handler raised meanwhile."""
+        cdef ucxnb_operation_t *operation
+        cdef int released = 0
+        cdef object interrupt = None
+        while True:
+            operation = ucxnb_next_completed(&self.engine, &released)
+            if operation == NULL:
+                return interrupt
+            if not operation.reaped:
+                operation.reaped = True
+                try:
+                    self.settle(operation)
+                except BaseException as error:  # a signal's, while those who await it were told
+                    interrupt = error
+            if released:
+                self.forget_operation(operation)
+
+    cdef void settle(self, ucxnb_operation_t *operation):
+        cdef bint succeeded = operation.outcome == UCXNB_MATCHED and operation.status == UCS_OK
+        if operation.is_send:
+            if succeeded and not operation.counted and operation.owner != NULL:
+                self.count_sent((<Loan>operation.owner).endpoint, operation.length)
+                operation.counted = True
+            self.drop_owner(operation)
+        elif operation.in_backlog:
+            # With the GIL, so that nobody frees it meanwhile.
+            if ucxnb_keep_message(operation):
+                self.drop_owner(operation)
+        elif operation.request != NULL and succeeded and not operation.counted:
+            self.count_received(operation.sender_tag, operation.length)
+            operation.counted = True
+        if operation.request != NULL:
+            (<Request>operation.request).notify()
+
+    cdef void forget_operation(self, ucxnb_operation_t *operation):
+        self.unlink_operation(operation)
+        self.drop_owner(operation)
+        ucxnb_operation_free(operation)
+
+    cdef void unlink_operation(self, ucxnb_operation_t *operation) noexcept:
+        if operation.previous != NULL:
+            operation.previous.next = operation.next
+        elif self.first_operation == operation:
+            self.first_operation = operation.next
+        if operation.next != NULL:
+            operation.next.previous = operation.previous
+
+    cdef bint await_operation(self, ucxnb_operation_t *operation, int64_t deadline, bint spin,
+                              bint even_if_shut=False) except *:
+        """Wait until it ends, the deadline comes, the worker closes or a signal raises.
+
+        Returns whether it has ended.
+        """
+        cdef int c_spin = spin
+        while operation.state != UCXNB_DONE:
+            with nogil:
+                ucxnb_wait_operation(operation, slice_end(deadline), c_spin, even_if_shut)
+            if operation.state == UCXNB_DONE:
                 break
             PyErr_CheckSignals()
             if ucxnb_now_ns() >= deadline or (self.engine.closing and not even_if_shut):
                 break
             c_spin = 0
-        return 0
+        return operation.state == UCXNB_DONE
+
+    # ---- event loops ----
+
+    @property
+    def _completion_fd(self):
+        """Descriptor that is readable after a request that somebody awaits has ended."""
+        return self.engine.completion_fd
+
+    def _reap(self):
+        """See to what has ended."""
+        self.reap()
+
+    cdef bint spin_before_sleep(self, ucxnb_operation_t *operation):
+        """Whether a request that is awaited ends within moments: sleeping costs more than that.
+
+        The event loop stands still meanwhile. So this is done only if nothing else is awaited, and
+        less and less often if it does not help.
+        """
+        if self.engine.listeners > 0 or self.closed:
+            return False
+        if self.awaits_to_skip > 0:
+            self.awaits_to_skip -= 1
+            return False
+        self.inside += 1
+        with nogil:
+            ucxnb_wait_operation(operation, ucxnb_now_ns() + AWAIT_SPIN_NS, True, False)
+        self.inside -= 1
+        if operation.state == UCXNB_DONE:
+            self.spins_missed = 0
+            return True
+        if self.spins_missed < MAX_SPINS_MISSED:
+            self.spins_missed += 1
+        self.awaits_to_skip = 1 << self.spins_missed
+        return False
+
+    cdef object make_future(self):
+        """A future of the running loop, which wakes when requests end."""
+        loop = asyncio.get_running_loop()
+        if loop not in self.watches:
+            for old in [old for old in self.watches if old.is_closed()]:
+                self.watches.pop(old).close()
+            self.watches[loop] = LoopWatch(self, loop)
+        return loop.create_future()
 
     cdef void count_sent(self, Endpoint endpoint, size_t length) noexcept:
         endpoint.messages_sent += 1
         endpoint.bytes_sent += length
         self.messages_sent += 1
         self.bytes_sent += length
+
+    cdef object count_received(self, uint64_t wire, size_t length):
+        """Count a message; returns the endpoint it came from, None if that is not known."""
+        cdef object endpoint_id, found
+        cdef Endpoint endpoint
+        self.messages_received += 1
+        self.bytes_received += length
+        if not self.endpoint_scope:
+            return None
+        endpoint_id = wire >> UCXNB_ID_SHIFT
+        found = self.endpoints_by_id.get(endpoint_id)
+        if found is not None:
+            endpoint = <Endpoint>found
+            endpoint.messages_received += 1
+            endpoint.bytes_received += length
+        return endpoint_id
 
     cdef object failed_error(self, Endpoint endpoint, ucs_status_t status, str what):
         """Count a failed operation and make its exception."""
@@ -364,18 +574,39 @@ cdef class EngineCore:
             )
         return UcxError(f"{endpoint.text()}: {what}: {status_text(status)}", status)
 
-    cdef void reap(self):
-        """Let go of sends that ended after their call had given up on them."""
-        cdef Transfer transfer
-        cdef list left = []
-        for transfer in self.unfinished_sends:
-            if not transfer.test():
-                left.append(transfer)
-            elif transfer.status == UCS_OK and transfer.length and transfer.endpoint is not None:
-                self.count_sent(transfer.endpoint, transfer.length)
-        self.unfinished_sends = left
+    cdef object message_of(self, uint64_t wire, size_t length, object data):
+        endpoint_id = wire >> UCXNB_ID_SHIFT if self.endpoint_scope else None
+        return make_message(endpoint_id, wire & self.tag_limit, length, data)
 
-    def _reap(self):
-        """Release the buffers of operations that ended after their call had."""
-        if self.unfinished_sends:
-            self.reap()
+    cdef object too_small(self, uint64_t wire, size_t length, size_t capacity):
+        source = f" from endpoint {wire >> UCXNB_ID_SHIFT}" if self.endpoint_scope else ""
+        return BufferTooSmallError(
+            f"the message with tag {wire & self.tag_limit}{source} has {length:,} bytes, the "
+            f"buffer {capacity:,}; it is kept: receive it into a larger buffer, or with none",
+            length,
+        )
+
+    cdef object no_message_error(self, int outcome, Endpoint endpoint):
+        """The exception for a receive that ends without a message."""
+        if outcome == UCXNB_PEER_ENDED:
+            return ended_error(endpoint)
+        if outcome == UCXNB_SHUT:
+            closed = self.engine.closing or endpoint is None
+            return self.closed_error() if closed else ended_error(endpoint)
+        if outcome == UCXNB_NO_PEERS:
+            return NoPeersError(
+                "no endpoint is open and no listener could bring one; connect or listen first"
+            )
+        return MemoryError("there is no memory for a message; free some, and receive it again")
+
+    cdef object operation_error(self, Request request, ucxnb_operation_t *operation):
+        """The exception for a request that failed."""
+        if operation.outcome == UCXNB_CANCELED:
+            return request.cancelled_error()
+        if operation.outcome == UCXNB_TOO_SMALL:
+            return self.too_small(operation.sender_tag, operation.length, operation.capacity)
+        if operation.outcome != UCXNB_MATCHED:
+            return self.no_message_error(operation.outcome, request.endpoint)
+        verb = "sending" if request.is_send else "receiving"
+        what = f"{verb} tag {request.tag} failed"
+        return self.failed_error(request.endpoint, operation.status, what)

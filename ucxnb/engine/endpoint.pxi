@@ -1,4 +1,4 @@
-"""A connection, and an operation that outlives its call."""
+"""A connection."""
 
 
 @cython.final
@@ -50,28 +50,8 @@ cdef object ended_error(Endpoint endpoint):
     """The exception for using an endpoint that has ended."""
     if endpoint.closed_by_me:
         return EndpointClosedError(
-            f"{endpoint.text()}: you closed it; connect again", endpoint.endpoint_id
+            f"{endpoint.text()}: {CLOSED_BY_YOU}; connect again", endpoint.endpoint_id
         )
     kind = PeerClosedError if endpoint.state is EndpointState.CLOSED else EndpointLostError
     reason = endpoint.reason or endpoint.failure or "the connection failed"
     return kind(f"{endpoint.text()}: {reason}; connect again", endpoint.endpoint_id)
-
-
-@cython.final
-cdef class Transfer:
-    """An operation that goes on after the call that started it."""
-
-    cdef void *request
-    cdef object owner  # of the memory: a View, or bytes made here
-    cdef char *memory
-    cdef Endpoint endpoint
-    cdef uint64_t tag
-    cdef size_t length
-    cdef ucs_status_t status
-
-    cdef bint test(self):
-        """Whether it has ended; `status` is final then."""
-        if self.status == UCS_INPROGRESS:
-            with nogil:
-                self.status = ucxnb_test_request(self.request)
-        return self.status != UCS_INPROGRESS

@@ -11,6 +11,8 @@
 
 /* Steps of progress that find nothing before a thread looks at the clock. */
 #define IDLE_STEPS 64
+/* And steps that find something. */
+#define BUSY_STEPS 256
 /* A waiter spins this long, then gives way to other processes between steps, then sleeps. */
 #define SPIN_NS 20000
 #define YIELD_NS 60000
@@ -65,7 +67,8 @@ void ucxnb_wake_background(ucxnb_driver_t *driver)
     }
 }
 
-static unsigned step(ucxnb_driver_t *driver)
+/* `*again` is set if there is more to do at once, whatever UCX says. */
+static unsigned step(ucxnb_driver_t *driver, int *again)
 {
     unsigned count = ucxnb_ucp.ucp_worker_progress(driver->worker);
 
@@ -73,13 +76,18 @@ static unsigned step(ucxnb_driver_t *driver)
         /* What this step completed may be what a sleeping thread waits for. */
         ucxnb_wake_waiters(driver);
     }
+    if (atomic_load_explicit(&driver->posted, memory_order_relaxed) != 0) {
+        *again |= driver->after_step(driver, count);
+    }
     return count;
 }
 
 unsigned ucxnb_progress(ucxnb_driver_t *driver)
 {
+    int again = 0;
+
     atomic_fetch_add_explicit(&driver->driven, 1, memory_order_relaxed);
-    return step(driver);
+    return step(driver, &again);
 }
 
 /* Non-zero if a signal ended the sleep. */
@@ -169,18 +177,23 @@ static uint64_t read_epoch(ucxnb_driver_t *driver)
 static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
                      int spin, uint64_t *operations)
 {
-    unsigned idle = 0, count;
+    unsigned idle = 0, busy = 0, count;
     int64_t idle_since = 0, now;
     uint64_t epoch;
-    int result, interrupted;
+    int result, again, interrupted;
 
     for (;;) {
-        if ((result = ready(arg)) != 0) {
+        if ((result = ready(arg)) != 0 && result != UCXNB_AGAIN) {
             return result;
         }
-        if ((count = step(driver)) != 0) {
+        again = result == UCXNB_AGAIN;
+        count = step(driver, &again);
+        if (count != 0 || again) {
             *operations += count;
             idle = 0;
+            if ((again || ++busy % BUSY_STEPS == 0) && ucxnb_now_ns() >= deadline_ns) {
+                return 0;
+            }
             continue;
         }
         if (++idle % IDLE_STEPS != 0 && spin) {
@@ -207,12 +220,17 @@ static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int
         /* From here on others wake this thread; look once more at what came before. */
         interrupted = 0;
         if ((result = ready(arg)) == 0) {
-            if ((count = step(driver)) == 0) {
+            count = step(driver, &again);
+            if (count == 0 && !again) {
                 interrupted = sleep_waiter(driver, epoch, deadline_ns);
             }
             *operations += count;
         }
         atomic_fetch_sub(&driver->sleepers, 1);
+        if (result == UCXNB_AGAIN) {
+            idle = 0;
+            continue;
+        }
         if (result != 0 || interrupted) {
             return result;
         }
@@ -272,6 +290,7 @@ static void *background(void *arg)
     ucxnb_driver_t *driver = arg;
     uint64_t seen = atomic_load(&driver->driven), driven;
     unsigned idle = 0;
+    int again;
 
     while (!atomic_load(&driver->stop)) {
         if (atomic_load(&driver->waiters) > 0) {
@@ -288,7 +307,8 @@ static void *background(void *arg)
             stand_aside(driver);
             continue;
         }
-        if (step(driver) != 0) {
+        again = 0;
+        if (step(driver, &again) != 0 || again) {
             idle = 0;
             continue;
         }

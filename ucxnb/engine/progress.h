@@ -21,6 +21,11 @@ typedef struct ucxnb_driver {
     pthread_t thread;
     int running;
 
+    /* Called after every step of progress while `posted` is not 0, by whoever made the step; true if
+     * it is to be called again soon. */
+    int (*after_step)(struct ucxnb_driver *driver, unsigned count);
+    _Atomic int posted;
+
     _Atomic int stop;
     _Atomic int waiters;             /* threads inside ucxnb_wait() */
     _Atomic int sleepers;            /* those of them that are asleep, or about to be */
@@ -35,8 +40,11 @@ typedef struct ucxnb_driver {
     int polling;    /* one waiter sleeps in poll(); the others wait for `woken` */
 } ucxnb_driver_t;
 
-/* Called again and again by a waiting thread: 0 to go on waiting, anything else ends the wait. */
+/* Called again and again by a waiting thread: 0 to go on waiting, UCXNB_AGAIN to be called again at
+ * once unless the time is over; anything else ends the wait. */
 typedef int (*ucxnb_ready_t)(void *arg);
+
+#define UCXNB_AGAIN (-1)
 
 /* 0, or an errno. */
 int ucxnb_driver_start(ucxnb_driver_t *driver, ucp_worker_h worker, long interval_us);

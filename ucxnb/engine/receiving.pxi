@@ -1,5 +1,12 @@
 """Receiving: probe for a message first, then receive the one that matched."""
 
+cdef bint arrives_in(ucxnb_operation_t *operation, Py_buffer *view) noexcept:
+    """Whether a message that nobody waits for any more is kept in that memory."""
+    cdef char *start = <char *>view.buf
+    return (is_exported(view) and operation.in_backlog and not operation.owns_memory
+            and start < operation.memory + operation.length
+            and operation.memory < start + view.len)
+
 
 cdef class TagReceiver(TagSender):
     """Receives tagged messages."""
@@ -27,45 +34,14 @@ cdef class TagReceiver(TagSender):
             match.mask |= ~ENDPOINT_TAGS
         return endpoint
 
-    cdef object delivered(self, uint64_t wire, size_t length, object data, bint describe):
+    cdef object delivered(self, uint64_t wire, size_t length, object data, bint describe,
+                          bint counted=False):
         """Count a received message and make the call's result."""
-        cdef object endpoint_id = None
-        cdef object found
-        cdef Endpoint endpoint
-        self.messages_received += 1
-        self.bytes_received += length
-        if self.endpoint_scope:
-            endpoint_id = wire >> UCXNB_ID_SHIFT
-            found = self.endpoints_by_id.get(endpoint_id)
-            if found is not None:
-                endpoint = <Endpoint>found
-                endpoint.messages_received += 1
-                endpoint.bytes_received += length
+        if not counted:
+            self.count_received(wire, length)
         if describe:
-            return Message(endpoint_id, wire & self.tag_limit, length, data)
+            return self.message_of(wire, length, data)
         return length if data is None else data
-
-    cdef object not_found(self, int found, ucxnb_match_t *match, Endpoint endpoint):
-        """The exception for a receive that ends without a message; None to go on waiting."""
-        if found == UCXNB_SHUT:
-            return self.closed_error() if self.engine.closing else ended_error(endpoint)
-        if found == UCXNB_PEER_ENDED:
-            return ended_error(endpoint)
-        if found == UCXNB_NO_MEMORY:
-            return MemoryError(f"a message of {match.length:,} bytes was lost")
-        if endpoint is None and not self.open_endpoints and self._sources_to_come == 0:
-            return NoPeersError(
-                "no endpoint is open and no listener could bring one; connect or listen first"
-            )
-        return None
-
-    cdef object too_small(self, uint64_t wire, size_t length, size_t capacity):
-        source = f" from endpoint {wire >> UCXNB_ID_SHIFT}" if self.endpoint_scope else ""
-        return BufferTooSmallError(
-            f"the message with tag {wire & self.tag_limit}{source} has {length:,} bytes, the "
-            f"buffer {capacity:,}; it is kept: receive it into a larger buffer, or with none",
-            length,
-        )
 
     cdef object receive(self, object endpoint_id, object tag, object buffer, object tag_mask,
                         object timeout, bint wait, bint describe):
@@ -93,15 +69,12 @@ cdef class TagReceiver(TagSender):
         cdef bint direct = is_exported(view) and (wait or view.len <= SCRATCH_SIZE)
         cdef object memory = None  # bytes of ours, where the message goes if not direct
         cdef char *target
-        cdef Transfer transfer
-        cdef View kept
-        cdef void *request = NULL
+        cdef ucxnb_operation_t *operation
+        cdef ucxnb_operation_t *kept
         cdef ucs_status_t status = UCS_OK
         cdef int found, spin = 1
-        if self.unfinished_receives:
-            transfer = self.find_unfinished(&match, view)
-            if transfer is not None:
-                return self.resume(transfer, view, deadline, wait, describe)
+        cdef int64_t flood_end = INT64_MAX if wait else ucxnb_now_ns() + FLOOD_NS
+        self.prepare_buffer(&match, view)
         if direct:
             target = <char *>view.buf
             match.capacity = view.len
@@ -109,62 +82,125 @@ cdef class TagReceiver(TagSender):
             memory = self.take_scratch()
             target = PyBytes_AS_STRING(memory)
             match.capacity = SCRATCH_SIZE
-        while True:
-            with nogil:
-                found = ucxnb_match(&match)
-                if found == UCXNB_NO_MATCH:
-                    if wait:
-                        found = ucxnb_wait(&self.engine.driver, ucxnb_match, &match,
-                                           slice_end(deadline), spin)
-                    else:
+        operation = self.take_operation(endpoint)
+        try:
+            while True:
+                with nogil:
+                    found = ucxnb_match(&match)
+                    if found == UCXNB_NO_MATCH:
                         ucxnb_progress(&self.engine.driver)
                         found = ucxnb_match(&match)
+                    while (found == UCXNB_NO_MATCH and not wait and self.engine.undelivered
+                           and ucxnb_now_ns() < flood_end):
+                        ucxnb_progress(&self.engine.driver)
+                        found = ucxnb_match(&match)
+                    if found == UCXNB_NO_MATCH and wait:
+                        found = ucxnb_wait(&self.engine.driver, ucxnb_match, &match,
+                                           slice_end(deadline), spin)
+                    if found == UCXNB_MATCHED and match.operation == NULL:
+                        status = ucxnb_fetch(&match, target, operation)
+                        if status == UCS_INPROGRESS:
+                            if wait:
+                                ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
+                            else:
+                                ucxnb_progress(&self.engine.driver)
                 if found == UCXNB_MATCHED:
-                    request = ucxnb_post_receive(&self.engine, target, match.length, match.handle)
-                    status = UCS_PTR_STATUS(request)
-                    if UCS_PTR_IS_PTR(request):
-                        if wait:
-                            status = ucxnb_wait_request(&self.engine, request,
-                                                        slice_end(deadline), 1, 0)
-                        else:
-                            status = ucxnb_test_request(request)
-            if found == UCXNB_MATCHED:
-                break
-            if found == UCXNB_TOO_SMALL:
-                if is_exported(view) and match.length > <size_t>view.len:
-                    raise self.too_small(match.sender_tag, match.length, view.len)
-                memory = PyBytes_FromStringAndSize(NULL, match.length)
-                target = PyBytes_AS_STRING(memory)
-                match.capacity = match.length
-                continue
-            error = self.not_found(found, &match, endpoint)
-            if error is not None:
-                raise error
-            if not wait:
-                self.scratch = memory
-                return None
-            PyErr_CheckSignals()
-            if ucxnb_now_ns() >= deadline:
-                raise OperationTimeoutError(
-                    f"no message with tag {tag} from "
-                    f"{endpoint.text() if endpoint is not None else 'anyone'} in {timeout} s; "
-                    "both sides must use the same tag"
-                )
-            spin = 0
-        if status == UCS_INPROGRESS:
-            transfer = self.keep_transfer(request, memory, target, endpoint, match.sender_tag,
-                                          match.length)
+                    break
+                if found == UCXNB_TOO_SMALL:
+                    if is_exported(view) and match.length > <size_t>view.len:
+                        raise self.too_small(match.sender_tag, match.length, view.len)
+                    memory = PyBytes_FromStringAndSize(NULL, match.length)
+                    target = PyBytes_AS_STRING(memory)
+                    match.capacity = match.length
+                    continue
+                if found == UCXNB_NO_MATCH and endpoint is None and self.nobody_can_send():
+                    found = UCXNB_NO_PEERS
+                if found != UCXNB_NO_MATCH:
+                    raise self.no_message_error(found, endpoint)
+                if not wait:
+                    if match.capacity == SCRATCH_SIZE and not direct:
+                        self.scratch = memory
+                    return None
+                PyErr_CheckSignals()
+                if ucxnb_now_ns() >= deadline:
+                    raise OperationTimeoutError(
+                        f"no message with tag {tag} from "
+                        f"{endpoint.text() if endpoint is not None else 'anyone'} in {timeout} s; "
+                        "both sides must use the same tag"
+                    )
+                spin = 0
+            if match.operation != NULL:
+                return self.claim(match.operation, view, tag, endpoint, describe)
+            if status == UCS_INPROGRESS:
+                operation.sender_tag = match.sender_tag
+                operation.age = match.age
+                operation.length = operation.capacity = match.length
+                operation.memory = target
+                operation.into_buffer = True
+                self.keep_operation(operation, lend(view if direct else NULL, memory, endpoint))
+                kept = operation
+                operation = NULL
+                status = self.finish_receive(kept, tag, deadline, wait)
+                if status == UCS_INPROGRESS:
+                    return None
+            if status != UCS_OK:
+                raise self.failed_error(endpoint, status, f"receiving tag {tag} failed")
             if direct:
-                kept = keep_view(view)
-                view = &kept.view
-                transfer.owner = kept
-            self.unfinished_receives.insert(0, transfer)
-            return self.resume(transfer, view, deadline, wait, describe)
+                return self.delivered(match.sender_tag, match.length, None, describe)
+            return self.unload(memory, match.sender_tag, match.length, view, describe)
+        finally:
+            if operation != NULL:
+                self.spare_operation(operation)
+
+    cdef ucs_status_t finish_receive(self, ucxnb_operation_t *operation, object tag,
+                                     int64_t deadline, bint wait) except *:
+        """Wait for a message that is on its way; another receive gets it if the wait ends first.
+
+        The operation belongs to the engine afterwards.
+        """
+        cdef bint done = operation.state == UCXNB_DONE
+        cdef ucs_status_t status
+        try:
+            if wait and not done:
+                done = self.await_operation(operation, deadline, False)
+        except BaseException:
+            self.let_go_of_receive(operation)
+            raise
+        if done:
+            status = operation.status
+            self.part_with(operation)  # reaping might raise, and the message would be lost
+            return status
+        length = operation.length
+        self.let_go_of_receive(operation)
+        if self.engine.closing:
+            raise self.closed_error()
+        if wait:
+            raise OperationTimeoutError(
+                f"the message with tag {tag} has {length:,} bytes, and not all came in time; "
+                "receive the same tag again to go on"
+            )
+        return UCS_INPROGRESS
+
+    cdef object claim(self, ucxnb_operation_t *operation, Py_buffer *view, object tag,
+                      Endpoint endpoint, bint describe):
+        """The message of a receive that was given up."""
+        cdef uint64_t wire = operation.sender_tag
+        cdef size_t length = operation.length
+        cdef bint counted = operation.counted
+        cdef ucs_status_t status = operation.status
+        cdef object data = None
+        if status == UCS_OK and is_exported(view):
+            memmove(view.buf, operation.memory, length)
+        elif status == UCS_OK:
+            try:
+                data = PyBytes_FromStringAndSize(operation.memory, length)
+            except MemoryError:
+                self.let_go_of_receive(operation)
+                raise
+        self.part_with(operation)
         if status != UCS_OK:
             raise self.failed_error(endpoint, status, f"receiving tag {tag} failed")
-        if direct:
-            return self.delivered(match.sender_tag, match.length, None, describe)
-        return self.unload(memory, match.sender_tag, match.length, view, describe)
+        return self.delivered(wire, length, data, describe, counted)
 
     cdef object take_scratch(self):
         """Memory for small messages: one piece, used again and again."""
@@ -187,58 +223,29 @@ cdef class TagReceiver(TagSender):
             return self.delivered(wire, length, None, describe)
         return self.delivered(wire, length, PyBytes_FromStringAndSize(source, length), describe)
 
-    cdef Transfer find_unfinished(self, ucxnb_match_t *match, Py_buffer *view):
-        """The message whose transfer an earlier receive began, if this receive is for it."""
-        cdef Transfer transfer, found = None
-        cdef char *start = <char *>view.buf
-        for transfer in self.unfinished_receives:
-            if found is None and ((transfer.tag ^ match.tag) & match.mask) == 0:
-                if is_exported(view) and transfer.length > <size_t>view.len:
-                    raise self.too_small(transfer.tag, transfer.length, view.len)
-                found = transfer
-            elif (is_exported(view) and start < transfer.memory + transfer.length
-                    and transfer.memory < start + view.len):
-                raise InvalidBufferError(
-                    f"a message with tag {transfer.tag & self.tag_limit} is still arriving in "
-                    "this buffer; receive that one first, or use another buffer"
-                )
-        return found
+    cdef int prepare_buffer(self, ucxnb_match_t *match, Py_buffer *view) except -1:
+        """Save what was received into that memory for a receive that was given up.
 
-    cdef object resume(self, Transfer transfer, Py_buffer *view, int64_t deadline, bint wait,
-                       bint describe):
-        """Go on with a transfer that began; it is kept for the next receive if it does not end."""
-        self.unfinished_receives.remove(transfer)
-        try:
-            if wait:
-                self.await_transfer(transfer, deadline, True)
-            else:
-                with nogil:
-                    ucxnb_progress(&self.engine.driver)
-                transfer.test()
-        finally:
-            if transfer.status == UCS_INPROGRESS:
-                self.unfinished_receives.insert(0, transfer)
-        tag = transfer.tag & self.tag_limit
-        if transfer.status == UCS_INPROGRESS:
-            if self.engine.closing:
-                raise self.closed_error()
-            if not wait:
-                return None
-            raise OperationTimeoutError(
-                f"the message with tag {tag} has {transfer.length:,} bytes, and not all came in "
-                "time; receive the same tag again to go on"
-            )
-        if transfer.status != UCS_OK:
-            what = f"receiving tag {tag} failed"
-            raise self.failed_error(transfer.endpoint, transfer.status, what)
-        if isinstance(transfer.owner, bytes):
-            return self.unload(transfer.owner, transfer.tag, transfer.length, view, describe)
-        if not is_exported(view):
-            data = PyBytes_FromStringAndSize(transfer.memory, transfer.length)
-            return self.delivered(transfer.tag, transfer.length, data, describe)
-        if view.buf != transfer.memory:
-            memmove(view.buf, transfer.memory, transfer.length)
-        return self.delivered(transfer.tag, transfer.length, None, describe)
+        What still arrives in it can only be what this receive gets next.
+        """
+        cdef ucxnb_operation_t *operation
+        while is_exported(view) and self.engine.orphans_under_way:
+            self.reap()
+            operation = self.first_operation
+            while operation != NULL and not arrives_in(operation, view):
+                operation = operation.next
+            if operation == NULL:
+                return 0
+            if operation.state == UCXNB_DONE and not operation.reaped:
+                continue  # just now
+            if not ucxnb_arrives_next(operation, match.tag, match.mask):
+                raise InvalidBufferError(
+                    f"a message with tag {operation.sender_tag & self.tag_limit} is still arriving "
+                    "in this buffer; receive that one first, or use another buffer"
+                )
+            return 0
+        # Those that were arriving are among those that have ended.
+        return self.reap()
 
     def receive_tag(self, endpoint_id, tag, buffer=None, *, timeout=None, tag_mask=None):
         """Wait for a message and receive it.
@@ -352,3 +359,72 @@ cdef class TagReceiver(TagSender):
             As `receive_tag`, and so all its other errors but the timeout.
         """
         return self.receive(endpoint_id, tag, buffer, tag_mask, None, False, True)
+
+    def ireceive_tag(self, endpoint_id, tag, buffer=None, *, tag_mask=None):
+        """Begin to receive a message.
+
+        Receives of one tag get the messages in the order in which they were begun, and before any
+        `receive_tag`.
+
+        Parameters
+        ----------
+        endpoint_id, tag, tag_mask
+            As in `receive_tag`.
+        buffer : writable bytes-like, optional
+            Where the message goes. Yours again when the request is done. If you drop the request
+            while a large message is arriving, that goes on arriving here until the next receive of
+            its tag has got it, as after a timeout of `receive_tag`. Without a buffer the bytes come
+            in memory of the worker's own, which costs a copy.
+
+        Returns
+        -------
+        Request
+            Done when the message is there, or when it cannot come any more.
+
+        Raises
+        ------
+        EndpointClosedError, UnknownEndpointError
+            There is no such connection, or no longer.
+        TagRangeError, TagTypeError, InvalidBufferError, ArgumentError
+            Nothing was begun.
+        ThreadModeError, WorkerClosedError, FeatureDisabledError
+            Nothing was begun.
+
+        Notes
+        -----
+        UCX is given the buffer once the message has come (``ucp_tag_probe_nb``,
+        ``ucp_tag_msg_recv_nbx``), by the background thread or whoever makes progress. So a request
+        can be withdrawn at any time and loses no message.
+        """
+        cdef ucxnb_match_t match
+        cdef Py_buffer view
+        cdef Endpoint endpoint
+        cdef Request request
+        cdef Loan loan
+        cdef ucxnb_operation_t *operation
+        memset(&view, 0, sizeof(view))
+        self.enter()
+        try:
+            self.need_tag()
+            endpoint = self.aim(&match, endpoint_id, tag, tag_mask)
+            if buffer is not None:
+                export_buffer(buffer, &view, True)
+            loan = lend(&view, None, endpoint)
+            self.prepare_buffer(&match, &loan.view)
+            request = make_request(self, endpoint, tag, False)
+            operation = self.take_operation(endpoint)
+            operation.message.entry.tag = match.tag
+            operation.mask = match.mask
+            operation.memory = <char *>loan.view.buf
+            operation.capacity = loan.view.len
+            operation.into_buffer = is_exported(&loan.view)
+            operation.request = <void *>request
+            request.operation = operation
+            self.keep_operation(operation, loan)
+            with nogil:
+                ucxnb_post_receive(operation)
+            if endpoint is None:
+                self.look_for_sources()
+        finally:
+            self.leave()
+        return request

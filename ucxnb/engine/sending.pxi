@@ -39,54 +39,140 @@ cdef class TagSender(EngineCore):
         ``ucp_tag_send_nbx``. Messages with one endpoint and tag arrive in the order sent.
         """
         cdef Endpoint endpoint
-        cdef Transfer transfer
         cdef Py_buffer view
         cdef uint64_t wire
         cdef int64_t deadline
-        cdef void *request
+        cdef size_t length
         cdef ucs_status_t status
+        cdef ucxnb_operation_t *operation
         self.enter()
         try:
-            self.need_tag()
-            endpoint = self.find_endpoint(endpoint_id)
+            endpoint = self.sendable(endpoint_id)
             wire = self.wire_tag(tag) | endpoint.send_prefix
             deadline = deadline_of(timeout)
-            if endpoint.ucp.state != UCXNB_OPEN:
-                raise ended_error(endpoint)
             export_buffer(data, &view, False)
+            length = view.len
+            operation = self.take_operation(endpoint)
             with nogil:
-                request = ucxnb_post_send(&endpoint.ucp, view.buf, view.len, wire)
-                status = UCS_PTR_STATUS(request)
-                if UCS_PTR_IS_PTR(request):
-                    status = ucxnb_wait_request(&self.engine, request, slice_end(deadline), 1, 0)
+                status = ucxnb_post_send(&endpoint.ucp, view.buf, length, wire, operation)
+                if status == UCS_INPROGRESS:
+                    ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
             if status == UCS_INPROGRESS:
-                transfer = self.keep_transfer(request, None, NULL, endpoint, wire, view.len)
-                transfer.owner = keep_view(&view)
-                status = self.finish_send(transfer, deadline)
-                view.len = transfer.length
+                status = self.finish_send(operation, lend(&view, None, endpoint), length, deadline)
             else:
+                self.spare_operation(operation)
                 PyBuffer_Release(&view)
             if status != UCS_OK:
                 raise self.failed_error(endpoint, status, f"sending tag {tag} failed")
-            self.count_sent(endpoint, view.len)
+            self.count_sent(endpoint, length)
         finally:
             self.leave()
 
-    cdef ucs_status_t finish_send(self, Transfer transfer, int64_t deadline) except *:
-        """Wait for a posted send; if the wait ends first, its buffer is kept until it has."""
+    cdef Endpoint sendable(self, object endpoint_id):
+        """The endpoint, which is open."""
+        cdef Endpoint endpoint
+        self.need_tag()
+        endpoint = self.find_endpoint(endpoint_id)
+        if endpoint.ucp.state != UCXNB_OPEN:
+            raise ended_error(endpoint)
+        return endpoint
+
+    cdef ucs_status_t finish_send(self, ucxnb_operation_t *operation, Loan loan, size_t length,
+                                  int64_t deadline) except *:
+        """Wait for a posted send; if the wait ends first, it goes on, and is counted when it ends.
+
+        Its operation belongs to the engine afterwards.
+        """
+        cdef ucs_status_t status = UCS_INPROGRESS
+        operation.is_send = True
+        operation.length = length
+        operation.counted = True  # by the caller
+        self.keep_operation(operation, loan)
         try:
-            self.await_transfer(transfer, deadline, False)
+            if self.await_operation(operation, deadline, False):
+                status = operation.status
         finally:
-            if transfer.status == UCS_INPROGRESS:
-                self.unfinished_sends.append(transfer)
-        if transfer.status == UCS_INPROGRESS:
+            if operation.state != UCXNB_DONE:
+                operation.counted = False
+            self.release_operation(operation)
+        if status == UCS_INPROGRESS:
             if self.engine.closing:
                 raise self.closed_error()
             raise OperationTimeoutError(
-                f"{transfer.endpoint.text()}: a message of {transfer.length:,} bytes was not "
-                "fetched in time; it cannot be taken back, so its buffer stays in use until it is"
+                f"{loan.endpoint.text()}: a message of {length:,} bytes was not fetched in time; "
+                "it cannot be taken back, so its buffer stays in use until it is"
             )
-        return transfer.status
+        return status
+
+    def isend_tag(self, endpoint_id, tag, data):
+        """Begin to send one message.
+
+        Parameters
+        ----------
+        endpoint_id, tag
+            As in `send_tag`.
+        data : bytes-like
+            As in `send_tag`. It must not change until the request is done, and is kept alive that
+            long, also if you drop the request.
+
+        Returns
+        -------
+        Request
+            Done when `data` may change again. A small message is done at once.
+
+        Raises
+        ------
+        EndpointLostError, EndpointClosedError, UnknownEndpointError
+            There is no such connection, or no longer.
+        TagRangeError, TagTypeError, InvalidBufferError
+            Nothing was sent.
+        ThreadModeError, WorkerClosedError, FeatureDisabledError
+            Nothing was sent.
+
+        Notes
+        -----
+        ``ucp_tag_send_nbx``. It cannot be cancelled.
+        """
+        cdef Endpoint endpoint
+        cdef Py_buffer view
+        cdef uint64_t tag_bits
+        self.enter()
+        try:
+            endpoint = self.sendable(endpoint_id)
+            tag_bits = self.wire_tag(tag)
+            export_buffer(data, &view, False)
+            return self.begin_send(endpoint, tag, tag_bits, lend(&view, None, endpoint))
+        finally:
+            self.leave()
+
+    cdef Request begin_send(self, Endpoint endpoint, object tag, uint64_t tag_bits, Loan loan):
+        """Post a send of the memory that was lent."""
+        cdef Request request = make_request(self, endpoint, tag, True)
+        cdef uint64_t wire = tag_bits | endpoint.send_prefix
+        cdef ucs_status_t status
+        cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
+        operation.is_send = True
+        operation.length = loan.view.len
+        operation.request = <void *>request
+        self.keep_operation(operation, loan)
+        with nogil:
+            status = ucxnb_post_send(&endpoint.ucp, loan.view.buf, loan.view.len, wire, operation)
+            if status == UCS_INPROGRESS:
+                ucxnb_wake_background(&self.engine.driver)
+        if status == UCS_INPROGRESS:
+            request.operation = operation
+            return request
+        self.unlink_operation(operation)
+        self.drop_owner(operation)
+        operation.is_send = False
+        operation.request = NULL
+        self.spare_operation(operation)
+        if status == UCS_OK:
+            self.count_sent(endpoint, loan.view.len)
+            request.message = make_message(endpoint.endpoint_id, tag, loan.view.len, None)
+        else:
+            request.error = self.failed_error(endpoint, status, f"sending tag {tag} failed")
+        return request
 
     def broadcast_tag(self, tag, data, *, timeout=None):
         """Send one message to every connection.
@@ -122,13 +208,13 @@ cdef class TagSender(EngineCore):
         ``ucp_tag_send_nbx`` to each endpoint.
         """
         cdef Endpoint endpoint
-        cdef Transfer transfer
+        cdef Request request
         cdef Py_buffer view
-        cdef View kept
-        cdef uint64_t tag_bits, wire
+        cdef Loan loan, part
+        cdef uint64_t tag_bits
         cdef int64_t deadline
-        cdef void *request
-        cdef list transfers = [], delivered = []
+        cdef list requests = []
+        cdef list delivered = []
         cdef dict failed = {}
         self.enter()
         try:
@@ -136,34 +222,22 @@ cdef class TagSender(EngineCore):
             tag_bits = self.wire_tag(tag)
             deadline = deadline_of(timeout)
             export_buffer(data, &view, False)
-            kept = keep_view(&view)
+            loan = lend(&view, None, None)
             for endpoint in list(self.open_endpoints.values()):
-                wire = tag_bits | endpoint.send_prefix
-                with nogil:
-                    request = ucxnb_post_send(&endpoint.ucp, kept.view.buf, kept.view.len, wire)
-                transfer = self.keep_transfer(request, kept, NULL, endpoint, wire, kept.view.len)
-                if not UCS_PTR_IS_PTR(request):
-                    transfer.status = UCS_PTR_STATUS(request)
-                transfers.append(transfer)
-            try:
-                for transfer in transfers:
-                    self.await_transfer(transfer, deadline, True)
-            finally:
-                for transfer in transfers:
-                    if not transfer.test():
-                        self.unfinished_sends.append(transfer)
-            for transfer in transfers:
-                endpoint = transfer.endpoint
-                if transfer.status == UCS_OK:
-                    self.count_sent(endpoint, transfer.length)
-                    delivered.append(endpoint.endpoint_id)
-                elif transfer.status == UCS_INPROGRESS:
+                part = lend(NULL, loan, endpoint)
+                part.view.buf, part.view.len = loan.view.buf, loan.view.len
+                requests.append(self.begin_send(endpoint, tag, tag_bits, part))
+            for request in requests:
+                endpoint = request.endpoint
+                if request.has_ended() or self.await_operation(request.operation, deadline, True):
+                    try:
+                        request.result()
+                        delivered.append(endpoint.endpoint_id)
+                    except UcxnbError as error:
+                        failed[endpoint.endpoint_id] = error
+                else:
                     failed[endpoint.endpoint_id] = OperationTimeoutError(
                         f"{endpoint.text()}: not fetched in time"
-                    )
-                else:
-                    failed[endpoint.endpoint_id] = self.failed_error(
-                        endpoint, transfer.status, f"sending tag {tag} failed"
                     )
         finally:
             self.leave()
@@ -171,7 +245,7 @@ cdef class TagSender(EngineCore):
             if self.closed:
                 raise self.closed_error()
             raise BroadcastError(
-                f"tag {tag} reached {len(delivered)} of {len(transfers)} endpoints: "
+                f"tag {tag} reached {len(delivered)} of {len(requests)} endpoints: "
                 + "; ".join(str(error) for error in failed.values()),
                 tuple(delivered), failed,
             )

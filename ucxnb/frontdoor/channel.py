@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
-from ..endpoint_info import EndpointState
+from ..endpoint_info import CLOSED_BY_YOU, EndpointState
 from ..engine import Endpoint, TagEngine
 from ..errors import (
     AuthenticationError,
@@ -147,14 +147,15 @@ class Channel:
                 ),
             )
         elif self._phase is _Phase.CLOSING and late:
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         elif self._phase is _Phase.DRAINING:
             assert self.endpoint is not None
             arrived = engine._arrived(self.endpoint)
             counted = self._door.config.tag_scope == "endpoint"
             if late or (counted and arrived >= self._last_words):
-                self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
-                self._finish(engine, EndpointState.CLOSED, "the peer closed the connection")
+                self._finish(
+                    engine, EndpointState.CLOSED, "the peer closed the connection", answer=True
+                )
 
     def on_heartbeat(self, engine: TagEngine, now: float, grace: bool) -> None:
         """Give a sign of life, and look for the peer's."""
@@ -176,8 +177,7 @@ class Channel:
     def say_goodbye(self, engine: TagEngine, timeout: float) -> None:
         """Begin to close; `closed` is resolved when it is."""
         if self._phase is _Phase.DRAINING:
-            self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU, answer=True)
         elif self._phase is _Phase.OPEN:
             assert self.endpoint is not None
             engine._reap()
@@ -194,9 +194,9 @@ class Channel:
         elif self._phase is _Phase.OPEN:
             assert self.endpoint is not None
             self.say_goodbye(engine, 0)
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         elif self._phase is not _Phase.DONE:
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
 
     # ---- inside ----
 
@@ -225,7 +225,7 @@ class Channel:
         elif frame.type is FrameType.GOODBYE:
             self._on_goodbye(engine, frame)
         elif frame.type is FrameType.GOODBYE_ACK and self._phase is _Phase.CLOSING:
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         else:
             raise ProtocolError(f"it sent {frame.type.name} to an open connection")
 
@@ -244,16 +244,15 @@ class Channel:
             self._phase = _Phase.OPEN
             self.deadline = None
             self._set_state(EndpointState.OPEN)
-            self._door.opened(self)
             engine._add_endpoint(self.endpoint)
+            self._door.opened(self)
         self._send(engine, replies)
         if self._phase is _Phase.OPEN and not self.connected.done():
             self.connected.set_result(self.endpoint_id)
 
     def _on_goodbye(self, engine: TagEngine, frame: Frame) -> None:
         if self._phase is _Phase.CLOSING:
-            self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU, answer=True)
             return
         sent: Any = frame.payload.get("sent")
         if type(sent) is not int or sent < 0:
@@ -296,7 +295,7 @@ class Channel:
                 ),
             )
         elif self._phase is _Phase.CLOSING:
-            self._finish(engine, EndpointState.CLOSED, "you closed it")
+            self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         elif self._phase is not _Phase.DONE:
             self._finish(engine, EndpointState.LOST, f"the peer is gone: {reason}")
 
@@ -313,8 +312,10 @@ class Channel:
             self.connected.set_exception(error)
         self._end()
 
-    def _finish(self, engine: TagEngine, state: EndpointState, reason: str) -> None:
-        """The connection was open and is no more."""
+    def _finish(
+        self, engine: TagEngine, state: EndpointState, reason: str, *, answer: bool = False
+    ) -> None:
+        """The connection was open and is no more; `answer` the peer's goodbye."""
         if self._phase is _Phase.DONE:
             return
         assert self.endpoint is not None
@@ -322,6 +323,8 @@ class Channel:
         self.endpoint.reason = reason
         self._set_state(state)
         engine._end_endpoint(self.endpoint)
+        if answer:  # it is closed on this side when the peer hears so
+            self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
         self._end()
         self._door.remember_ended(engine, self.endpoint)
 

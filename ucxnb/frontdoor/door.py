@@ -22,6 +22,7 @@ from ..address import parse_address
 from ..config import WorkerConfig
 from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
 from ..errors import ConnectTimeoutError, UcxError, WorkerClosedError
+from .accepted import AcceptQueue
 from .channel import Channel
 from .dial import dial
 from .listener import Listener, bind
@@ -71,6 +72,7 @@ class FrontDoor:
         self._calls: collections.deque[Callable[[TagEngine], None]] = collections.deque()
         self._timers: list[tuple[float, Callable[[TagEngine, float], None]]] = []
         self._due: list[float] = []
+        self.accepted = AcceptQueue()
         self._accept_again = 0.0
         self._closing = False
         self._stopping = False
@@ -135,7 +137,7 @@ class FrontDoor:
         def register(engine: TagEngine) -> None:
             self._listeners[sock.fileno()] = listener
             self._selector.register(sock, selectors.EVENT_READ, self._on_accept(sock))
-            engine._sources_to_come += 1
+            engine._add_source()
             opened.set_result(None)
 
         self._call(register)
@@ -148,8 +150,9 @@ class FrontDoor:
 
         def unregister(engine: TagEngine) -> None:
             if not listener.closed:
-                engine._sources_to_come -= 1
                 self._drop_listener(listener)
+                engine._drop_source()
+                self.accepted.wake_all()
             closed.set_result(None)
 
         if not listener.closed and not self._stopping:
@@ -203,7 +206,8 @@ class FrontDoor:
             self._drop_listener(listener)
         self._selector.close()
         with self._wake_lock:
-            os.close(self._wake_fd)
+            if self._wake_fd >= 0:
+                os.close(self._wake_fd)
             self._wake_fd = -1
 
     def abandon(self) -> None:
@@ -231,6 +235,8 @@ class FrontDoor:
         self._handshakes.discard(channel)
         self.ticking.discard(channel)
         self._channels[channel.endpoint_id] = channel
+        if channel.direction == "accepted":
+            self.accepted.put(channel.endpoint_id)
 
     def watch(self, channel: Channel) -> None:
         """Wait for what the channel waits for."""
@@ -246,6 +252,7 @@ class FrontDoor:
         self._handshakes.discard(channel)
         self.ticking.discard(channel)
         self._channels.pop(channel.endpoint_id, None)
+        self.accepted.discard(channel.endpoint_id)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(channel.socket)
 

@@ -1,0 +1,85 @@
+/* Operations: sends and receives that go on after the call that began them. */
+#ifndef UCXNB_OPERATION_H
+#define UCXNB_OPERATION_H
+
+#include "engine.h"
+
+/* How a search for a message ends, and with it a receive. */
+enum {
+    UCXNB_NO_MATCH,
+    UCXNB_MATCHED,
+    UCXNB_TOO_SMALL,  /* the message waits in the backlog */
+    UCXNB_NO_MEMORY,  /* for the message, which waits in the backlog */
+    UCXNB_PEER_ENDED, /* nothing is left, and nothing will come */
+    UCXNB_SHUT,       /* the engine, or the endpoint, is being closed on this side */
+    UCXNB_NO_PEERS,   /* nobody is left who could send it */
+    UCXNB_CANCELED    /* the receive was withdrawn before there was a message */
+};
+
+/* A message in the backlog: in UCX's hands, or in those of an operation that nobody waits for. */
+typedef struct {
+    ucxnb_entry_t entry; /* first: one is the other */
+    ucp_tag_message_h handle;
+    ucxnb_operation_t *operation; /* or NULL */
+    size_t length;
+} ucxnb_message_t;
+
+enum { UCXNB_POSTED, UCXNB_UNDER_WAY, UCXNB_DONE };
+
+struct ucxnb_operation {
+    ucxnb_message_t message; /* as a posted receive, and as a message that was given back */
+    ucxnb_engine_t *engine;
+    ucxnb_endpoint_t *endpoint; /* NULL: a receive from anyone */
+    uint64_t mask;
+    char *memory;
+    size_t capacity;
+    int into_buffer;  /* of the caller's; else the engine allocates memory for the message */
+    int owns_memory;  /* `memory` was allocated here */
+    _Atomic int state;
+    int outcome;      /* once done */
+    ucs_status_t status;
+    uint64_t sender_tag, age; /* of the message, as is length */
+    size_t length;
+    _Atomic int64_t balance;   /* of a batch: less one for each send that is over; when all have been
+                                * posted, more by their number: so 0 at the end */
+    int in_backlog;            /* under match_lock */
+    int orphan;                /* under completion_lock: nobody waits, and it is under way */
+    int queued, released;      /* under completion_lock */
+    ucxnb_operation_t *next_completed;
+
+    /* for Cython, under the GIL */
+    void *owner;   /* of the memory */
+    void *request; /* what the caller holds, or NULL */
+    ucxnb_operation_t *previous, *next;
+    int is_send, counted, reaped;
+};
+
+/* A fresh operation, under way; NULL if there is no memory. */
+ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint);
+
+void ucxnb_operation_free(ucxnb_operation_t *operation);
+
+/* It is over: tell everyone who waits. */
+void ucxnb_complete(ucxnb_operation_t *operation, int outcome, ucs_status_t status);
+
+/* Take the oldest operation that completed, or that was released after that; or NULL. If it was
+ * released nobody else knows it any more. */
+ucxnb_operation_t *ucxnb_next_completed(ucxnb_engine_t *engine, int *released);
+
+/* Nobody will look at it again. */
+void ucxnb_release(ucxnb_operation_t *operation);
+
+/* For ucp_request_param_t, with the operation as user data. */
+void ucxnb_on_sent(void *request, ucs_status_t status, void *operation);
+void ucxnb_on_batch_sent(void *request, ucs_status_t status, void *operation);
+void ucxnb_on_received(void *request, ucs_status_t status, const ucp_tag_recv_info_t *info,
+                       void *operation);
+
+/* Wait until it is done (then true), the deadline, or (unless `even_if_shut`) the engine's end. */
+int ucxnb_wait_operation(ucxnb_operation_t *operation, int64_t deadline_ns, int spin,
+                         int even_if_shut);
+
+/* Wait until one of them is done. All belong to one engine. */
+int ucxnb_wait_any(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin);
+
+#endif

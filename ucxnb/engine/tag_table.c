@@ -1,0 +1,110 @@
+#include "tag_table.h"
+
+#include <stdlib.h>
+
+#define FIRST_BUCKET_COUNT 64
+
+static ucxnb_list_t *bucket_of(const ucxnb_tag_table_t *table, uint64_t tag)
+{
+    uint64_t hash = tag * 0x9E3779B97F4A7C15u; /* 2**64 over the golden ratio: mixes all bits up */
+
+    return &table->buckets[(hash >> 32) & (table->bucket_count - 1)];
+}
+
+/* The oldest that is newer than the entry, or NULL. */
+static ucxnb_entry_t *find_place(const ucxnb_list_t *list, int which, const ucxnb_entry_t *entry)
+{
+    ucxnb_entry_t *front = list->oldest, *back = list->newest;
+
+    if (back == NULL || back->age < entry->age) {
+        return NULL;
+    }
+    /* From both ends: what is inserted late belongs near one of them. */
+    while (front->age < entry->age && back->age > entry->age) {
+        front = front->newer[which];
+        back = back->older[which];
+    }
+    return front->age > entry->age ? front : back->newer[which];
+}
+
+static void insert_into_list(ucxnb_list_t *list, int which, ucxnb_entry_t *entry)
+{
+    ucxnb_entry_t *newer = find_place(list, which, entry);
+    ucxnb_entry_t *older = newer ? newer->older[which] : list->newest;
+
+    entry->newer[which] = newer;
+    entry->older[which] = older;
+    *(older ? &older->newer[which] : &list->oldest) = entry;
+    *(newer ? &newer->older[which] : &list->newest) = entry;
+}
+
+static void remove_from_list(ucxnb_list_t *list, int which, ucxnb_entry_t *entry)
+{
+    ucxnb_entry_t *newer = entry->newer[which], *older = entry->older[which];
+
+    *(older ? &older->newer[which] : &list->oldest) = newer;
+    *(newer ? &newer->older[which] : &list->newest) = older;
+}
+
+/* Failing to grow is no error while there are buckets at all. */
+static int make_room(ucxnb_tag_table_t *table)
+{
+    size_t bucket_count = table->bucket_count ? table->bucket_count * 2 : FIRST_BUCKET_COUNT;
+    ucxnb_list_t *buckets;
+    ucxnb_entry_t *entry;
+
+    if (table->count < table->bucket_count) {
+        return 1;
+    }
+    buckets = calloc(bucket_count, sizeof *buckets);
+    if (buckets == NULL) {
+        return table->bucket_count > 0;
+    }
+    free(table->buckets);
+    table->buckets = buckets;
+    table->bucket_count = bucket_count;
+    for (entry = table->all.oldest; entry != NULL; entry = entry->newer[UCXNB_ALL]) {
+        insert_into_list(bucket_of(table, entry->tag), UCXNB_SAME_HASH, entry);
+    }
+    return 1;
+}
+
+int ucxnb_table_insert(ucxnb_tag_table_t *table, ucxnb_entry_t *entry)
+{
+    if (!make_room(table)) {
+        return 0;
+    }
+    insert_into_list(&table->all, UCXNB_ALL, entry);
+    insert_into_list(bucket_of(table, entry->tag), UCXNB_SAME_HASH, entry);
+    table->count++;
+    return 1;
+}
+
+ucxnb_entry_t *ucxnb_table_find(const ucxnb_tag_table_t *table, uint64_t tag, uint64_t mask)
+{
+    int which = mask == UINT64_MAX ? UCXNB_SAME_HASH : UCXNB_ALL;
+    ucxnb_entry_t *entry;
+
+    if (table->count == 0) {
+        return NULL;
+    }
+    entry = which == UCXNB_ALL ? table->all.oldest : bucket_of(table, tag)->oldest;
+    while (entry != NULL && ((entry->tag ^ tag) & mask) != 0) {
+        entry = entry->newer[which];
+    }
+    return entry;
+}
+
+void ucxnb_table_remove(ucxnb_tag_table_t *table, ucxnb_entry_t *entry)
+{
+    remove_from_list(&table->all, UCXNB_ALL, entry);
+    remove_from_list(bucket_of(table, entry->tag), UCXNB_SAME_HASH, entry);
+    table->count--;
+}
+
+void ucxnb_table_free(ucxnb_tag_table_t *table)
+{
+    free(table->buckets);
+    table->buckets = NULL;
+    table->bucket_count = 0;
+}
