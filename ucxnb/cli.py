@@ -1,4 +1,4 @@
-"""The command ``ucxnb``: lab, demo, serve and info."""
+"""The command ``ucxnb``: lab, demo, serve, repl and info."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("only `ucxnb lab` takes arguments after --")
     try:
         code = _run(options, passed_on)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing may be written to it at exit either.
         with contextlib.suppress(OSError):
@@ -95,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         help="host:port to listen on (default: %(default)s, a free port of this machine only)",
     )
     commands.add_parser(
+        "repl",
+        help="drive a worker by commands: connect, send, receive, ...",
+        description="Drive a worker by commands, typed at a prompt or read from a pipe: `help` "
+        "lists them. A script ends with exit code 1 at the first error.",
+    )
+    commands.add_parser(
         "info",
         help="versions, transports, devices, and what is missing",
         description="Print versions, transports and devices, what is missing and what that means.",
@@ -123,6 +130,10 @@ def _run(options: argparse.Namespace, passed_on: list[str]) -> int:
         from .serve import run_server
 
         return run_server(options.address)
+    if options.command == "repl":
+        from .console.repl import run_repl
+
+        return run_repl()
     from .info import print_info
 
     return print_info()

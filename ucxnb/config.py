@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import html
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -138,6 +139,22 @@ class WorkerConfig:
             )
         object.__setattr__(self, "ucx_options", _checked_options(self.ucx_options))
 
+    def shown(self) -> list[tuple[str, str]]:
+        """Give each field's name and value as text, for people.
+
+        Returns
+        -------
+        list of tuple of str
+        """
+        return [(f.name, _as_text(getattr(self, f.name))) for f in fields(self)]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self.shown()
+        )
+        return f"<table><caption>WorkerConfig</caption>{rows}</table>"
+
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> WorkerConfig:
         """Make a config from names and values.
@@ -194,6 +211,14 @@ _SECONDS = (
     ("history_interval", 0.01, 86400, False),
 )
 _OPTION_NAME = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={setting}" for name, setting in value.items()) or "none"
+    if isinstance(value, ThreadMode):
+        return value.name
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def _wrong(name: str, value: object, takes: str) -> ConfigError:
