@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ucxnb
 from ucxnb import EchoPeer, EndpointLostError, UcxWorker
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 TIMEOUT = 20
 
@@ -92,6 +101,106 @@ def test_a_batch_is_pushed_once_at_its_end() -> None:
         run(block("enumerate(batch)"), batch=batch, endpoint_id=endpoint_id, worker=worker)
         got = [worker.receive_tag(endpoint_id, tag, timeout=TIMEOUT) for tag in range(200)]
     assert got == batch
+
+
+def test_rows_of_an_array_and_requests() -> None:
+    with EchoPeer() as peer, UcxWorker() as worker:
+        names = {"worker": worker, "endpoint_id": worker.connect(peer.address), "np": np}
+        run(block("worker.send_rows(endpoint_id").replace("1_000_000", "1_000"), **names)
+        got = np.zeros(1_000, int)
+        worker.receive_rows(names["endpoint_id"], 7, got, timeout=TIMEOUT)
+        assert np.array_equal(got, np.arange(1_000))
+        messages = run(block("worker.ireceive_tag(endpoint_id"), **names)["messages"]
+        assert [message.data for message in messages] == [b"question"] * 100
+
+
+def test_a_server_in_asyncio() -> None:
+    code = block("async for message in worker.messages").replace(
+        "worker.create_listener(address)", "address.set_result(worker.create_listener().address)"
+    )
+
+    def ask(address: str) -> list[bytes]:
+        with UcxWorker() as first, UcxWorker() as second:
+            ids = [worker.connect(address) for worker in (first, second)]
+            for worker, there, text in zip((first, second), ids, (b"one", b"two"), strict=True):
+                worker.send_tag(there, 1, text)
+            return [
+                worker.receive_tag(there, 1, timeout=TIMEOUT)
+                for worker, there in zip((first, second), ids, strict=True)
+            ]
+
+    async def main() -> list[bytes]:
+        address = asyncio.get_running_loop().create_future()
+        server = asyncio.create_task(run(code, asyncio=asyncio)["serve"](address))
+        answers = await asyncio.to_thread(ask, await address)
+        server.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await server
+        return answers
+
+    assert asyncio.run(main()) == [b"ONE", b"TWO"]
+
+
+def test_commands_in_a_pipe() -> None:
+    with program("server.py") as (address, _):
+        (line,) = (line for line in README.splitlines() if line.startswith("printf"))
+        script = shlex.split(line)[2:-3][:3]  # the server of the example does not echo
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "ucxnb", "repl"],
+            input="\n".join(script).replace("127.0.0.1:8080", address).replace(" 7", " 1"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert "the answer to hello" in done.stdout
+
+
+# ---- the programs in docs/examples
+
+
+@contextlib.contextmanager
+def program(name: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a server; gives its address and process, and ends it with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-W", "error", ROOT / "docs" / "examples" / name, "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().removeprefix("listening on ").strip(), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("name", ["server.py", "async_server.py"])
+def test_the_example_programs(name) -> None:
+    with program(name) as (address, server):
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-P", "-W", "error", ROOT / "docs/examples/client.py", address],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert (done.stderr, done.returncode) == ("", 0)
+            assert done.stdout.splitlines() == [
+                "the answer to GET /api/data",
+                "100 more, the last: the answer to GET /api/data/99",
+            ]
+        with UcxWorker() as worker:  # larger than the server's buffer
+            there = worker.connect(address)
+            worker.send_tag(there, 1, bytes(1 << 20), timeout=TIMEOUT)
+            assert len(worker.receive_tag(there, 1, timeout=TIMEOUT)) == len(b"the answer to ") + (
+                1 << 20
+            )
+        server.send_signal(signal.SIGINT)
+        output, _ = server.communicate(timeout=TIMEOUT)
+        assert (output.splitlines()[-1], server.returncode) == ("stopped", 0)
 
 
 def test_the_first_example_prints_the_echo(capsys) -> None:
