@@ -19,7 +19,7 @@ MAX_LINE = 200
 def python_peer(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Run Python code in a process of its own; it ends with the block.
 
-    Its first line of output, an address, is read already and kept as ``.address``.
+    The first line that it prints, an address say, is read already and kept as ``.address``.
     """
     command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
     process = subprocess.Popen(
@@ -27,7 +27,10 @@ def python_peer(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]
     )
     try:
         assert process.stdout is not None
-        process.address = process.stdout.readline().strip()[:MAX_LINE]  # type: ignore[attr-defined]
+        line = process.stdout.readline()
+        while line.startswith("["):  # UCX's log goes to standard output as well
+            line = process.stdout.readline()
+        process.address = line.strip()[:MAX_LINE]  # type: ignore[attr-defined]
         yield process
     finally:
         process.kill()
