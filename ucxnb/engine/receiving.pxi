@@ -73,7 +73,7 @@ cdef class TagReceiver(TagSender):
         cdef ucxnb_operation_t *kept
         cdef ucs_status_t status = UCS_OK
         cdef int found, spin = 1
-        cdef int64_t flood_end = INT64_MAX if wait else ucxnb_now_ns() + FLOOD_NS
+        cdef int64_t flood_end
         self.prepare_buffer(&match, view)
         if direct:
             target = <char *>view.buf
@@ -90,10 +90,12 @@ cdef class TagReceiver(TagSender):
                     if found == UCXNB_NO_MATCH:
                         ucxnb_progress(&self.engine.driver)
                         found = ucxnb_match(&match)
-                    while (found == UCXNB_NO_MATCH and not wait and self.engine.undelivered
-                           and ucxnb_now_ns() < flood_end):
-                        ucxnb_progress(&self.engine.driver)
-                        found = ucxnb_match(&match)
+                    if found == UCXNB_NO_MATCH and not wait and self.engine.undelivered:
+                        flood_end = ucxnb_now_ns() + FLOOD_NS
+                        while (found == UCXNB_NO_MATCH and self.engine.undelivered
+                               and ucxnb_now_ns() < flood_end):
+                            ucxnb_progress(&self.engine.driver)
+                            found = ucxnb_match(&match)
                     if found == UCXNB_NO_MATCH and wait:
                         found = ucxnb_wait(&self.engine.driver, ucxnb_match, &match,
                                            slice_end(deadline), spin)
