@@ -439,6 +439,8 @@ cdef class BatchEngine(TagReceiver):
                 operation = memory.under_way[i]
                 if operation != NULL:
                     if not self.await_operation(operation, deadline, True):
+                        if self.engine.closing:
+                            raise self.closed_error()
                         raise self.batch_timeout(batch, endpoint, timeout)
                     if operation.status != UCS_OK:
                         raise self.failed_error(endpoint, operation.status, "a batch failed")
