@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+
+from .ucx_programs import find_ucx_program
 
 __all__ = ["Transport", "UcxInfo", "read_ucx_info"]
 
@@ -70,14 +68,10 @@ def read_ucx_info() -> UcxInfo | None:
     UcxInfo or None
         None if there is no such program or it fails.
     """
-    found = _program()
+    found = find_ucx_program("ucx_info")
     if found is None:
         return None
-    program, libraries = found
-    environment = dict(os.environ)
-    if libraries is not None:
-        known = environment.get("LD_LIBRARY_PATH")
-        environment["LD_LIBRARY_PATH"] = f"{libraries}:{known}" if known else str(libraries)
+    program, environment = found
     try:
         result = subprocess.run(
             [program, "-v", "-d"],
@@ -113,14 +107,3 @@ def parse_ucx_info(text: str) -> UcxInfo:
         build[1] if build else "",
         tuple(Transport(name, device) for name, device in pairs),
     )
-
-
-def _program() -> tuple[Path, Path | None] | None:
-    """Return the path of ``ucx_info`` and of the libraries that it needs."""
-    wheel = importlib.util.find_spec("libucx")
-    if wheel is not None and wheel.origin is not None:
-        folder = Path(wheel.origin).parent
-        if (folder / "bin" / "ucx_info").is_file():
-            return folder / "bin" / "ucx_info", folder / "lib"
-    system = shutil.which("ucx_info")
-    return (Path(system), None) if system else None
