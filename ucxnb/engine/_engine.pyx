@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
-"""Tagged messages over UCP, with the GIL released around every UCP call.
+"""Tagged messages over UCP; whatever may take long does so with the GIL released.
 
-No UCP call is ever made with the GIL held: UCX takes the worker's lock inside, and a thread that
-waits for it must not stop Python.
+Releasing and taking the GIL costs a small message as much as UCX itself does. So a call that comes
+back within moments keeps it: one that moves at most `SMALL` bytes while no other thread is inside
+UCX, whose lock it would wait for. That cannot deadlock, since nothing that UCX calls takes the GIL.
 """
 
 cimport cython
@@ -12,9 +13,8 @@ from cpython.buffer cimport (
 )
 from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
@@ -22,6 +22,10 @@ from libc.string cimport memcpy, memmove, memset
 from posix.unistd cimport getpid, read
 
 from ucxnb.engine._ucp cimport *
+
+cdef extern from "Python.h":
+    # Unlike Cython's own declaration, without a look for an exception.
+    uint64_t PyLong_AsUnsignedLongLong(object number) noexcept
 
 import asyncio
 import operator
@@ -41,11 +45,13 @@ from ucxnb.stats import TrafficStats, WorkerStats
 
 cdef enum:
     SCRATCH_SIZE = 8192  # messages up to this size are received without allocating first
+    SMALL = 8192  # messages up to this size are copied within moments
     MAX_TRANSPORTS = 32
     MAX_SPINS_MISSED = 5
     TRIES = 3
     AWAITS_IN_A_ROW = 64  # that need not wait, before others on the event loop get a turn
 
+cdef int64_t SOON_NS = 2_000  # a receive keeps the GIL that long
 cdef int64_t SLICE_NS = 100_000_000  # a blocking call looks for Ctrl-C this often
 cdef int64_t AWAIT_SPIN_NS = 60_000
 cdef int64_t LOOK_NS = 2_000_000
@@ -82,9 +88,9 @@ def mark_toolkit_thread(bint mark=True):
     bool
         Whether it was exempt before.
     """
-    global ucxnb_toolkit_thread
-    before = bool(ucxnb_toolkit_thread)
-    ucxnb_toolkit_thread = mark
+    cdef ucxnb_thread_t *thread = ucxnb_thread()
+    before = bool(thread.of_toolkit)
+    thread.of_toolkit = mark
     return before
 
 
@@ -98,7 +104,7 @@ _peer_failures = frozenset((
 ))
 
 
-cdef int64_t deadline_of(object timeout) except -1:
+cdef inline int64_t deadline_of(object timeout) except -1:
     cdef double seconds
     if timeout is None:
         return INT64_MAX

@@ -32,6 +32,7 @@ cdef extern from "progress.h" nogil:
         pass
     ctypedef int (*ucxnb_ready_t)(void *) noexcept
     unsigned ucxnb_progress(ucxnb_driver_t *driver)
+    bint ucxnb_nobody_drives(ucxnb_driver_t *driver)
     int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
                    int spin)
     void ucxnb_wake_background(ucxnb_driver_t *driver)
@@ -46,6 +47,7 @@ cdef extern from "engine.h" nogil:
         int completion_fd
         int closing
         int orphans_under_way
+        void *first_completed
         int undelivered
         int listeners
     int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
@@ -57,6 +59,7 @@ cdef extern from "engine.h" nogil:
 
 cdef extern from "operation.h" nogil:
     enum:
+        UCXNB_AGAIN
         UCXNB_NO_MATCH
         UCXNB_MATCHED
         UCXNB_TOO_SMALL
@@ -118,6 +121,9 @@ cdef extern from "endpoint.h" nogil:
     void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
     ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                                  uint64_t tag, ucxnb_operation_t *operation)
+    ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *buffer,
+                                          size_t length, uint64_t tag,
+                                          ucxnb_operation_t *operation, int *due)
     ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
     unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
                                        unsigned limit)
@@ -135,6 +141,7 @@ cdef extern from "matching.h" nogil:
         uint64_t age
         size_t length
     int ucxnb_match(void *match) noexcept
+    int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
     ucs_status_t ucxnb_fetch(const ucxnb_match_t *match, void *memory,
                              ucxnb_operation_t *operation)
     void ucxnb_post_receive(ucxnb_operation_t *operation)
@@ -187,5 +194,7 @@ cdef extern from "batches.h" nogil:
     int ucxnb_receive_batch(void *batch) noexcept
 
 cdef extern from "thread_state.h" nogil:
-    int ucxnb_toolkit_thread
-    int ucxnb_calls_inside
+    ctypedef struct ucxnb_thread_t:
+        int of_toolkit
+        int calls_inside
+    ucxnb_thread_t *ucxnb_thread()

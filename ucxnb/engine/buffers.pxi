@@ -1,7 +1,24 @@
 """Memory of the user's, borrowed for as long as UCX may touch it."""
 
-cdef int export_buffer(object data, Py_buffer *view, bint writable, int shape=0) except -1:
+cdef extern from *:
+    """
+    /* What is needed of PyObject_GetBuffer for bytes. */
+    static inline void ucxnb_view_bytes(PyObject *data, Py_buffer *view)
+    {
+        view->buf = PyBytes_AS_STRING(data);
+        view->len = PyBytes_GET_SIZE(data);
+        Py_INCREF(data);
+        view->obj = data;
+    }
+    """
+    void ucxnb_view_bytes(object data, Py_buffer *view) noexcept
+
+
+cdef inline int export_buffer(object data, Py_buffer *view, bint writable, int shape=0) except -1:
     """Borrow the memory of `data`; the caller releases it."""
+    if type(data) is bytes and not writable and shape == PyBUF_SIMPLE:
+        ucxnb_view_bytes(data, view)
+        return 0
     try:
         PyObject_GetBuffer(data, view, shape | (PyBUF_WRITABLE if writable else PyBUF_SIMPLE))
     except TypeError:

@@ -7,10 +7,11 @@ cdef class EngineCore:
     cdef bint started, single, tag_enabled, endpoint_scope
     cdef object owner_pid
     cdef int inside, user_depth
-    cdef unsigned long user_thread
+    cdef ucxnb_thread_t *user_thread
     cdef uint64_t tag_limit
     cdef dict endpoints_by_id
     cdef dict open_endpoints
+    cdef Endpoint latest  # endpoint that was looked up
     cdef ucxnb_operation_t *first_operation  # that went on after its call
     cdef ucxnb_operation_t *spare
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
@@ -56,7 +57,7 @@ cdef class EngineCore:
 
         One that is `collected` as garbage has no calls, whatever this thread is inside of.
         """
-        if ucxnb_calls_inside and not collected:
+        if ucxnb_thread().calls_inside and not collected:
             raise ThreadModeError(
                 "close() inside another call of the same thread, as from a signal handler: set a "
                 "flag there, and close after that call has returned"
@@ -124,13 +125,12 @@ cdef class EngineCore:
         """End what `_enter_call` began."""
         self.leave()
 
-    cdef int enter(self) except -1:
-        global ucxnb_calls_inside
-        cdef unsigned long thread
+    @cython.final
+    cdef inline int enter(self) except -1:
+        cdef ucxnb_thread_t *thread = ucxnb_thread()
         if self.closed:
             raise self.closed_error()
-        if self.single and not ucxnb_toolkit_thread:
-            thread = PyThread_get_thread_ident()
+        if self.single and not thread.of_toolkit:
             if self.user_depth and self.user_thread != thread:
                 raise ThreadModeError(
                     "another thread is inside this worker; make it with "
@@ -139,14 +139,15 @@ cdef class EngineCore:
             self.user_thread = thread
             self.user_depth += 1
         self.inside += 1
-        ucxnb_calls_inside += 1
+        thread.calls_inside += 1
         return 0
 
-    cdef void leave(self) noexcept:
-        global ucxnb_calls_inside
-        ucxnb_calls_inside -= 1
+    @cython.final
+    cdef inline void leave(self) noexcept:
+        cdef ucxnb_thread_t *thread = ucxnb_thread()
+        thread.calls_inside -= 1
         self.inside -= 1
-        if self.single and not ucxnb_toolkit_thread:
+        if self.single and not thread.of_toolkit:
             self.user_depth -= 1
 
     cdef object closed_error(self):
@@ -204,6 +205,7 @@ cdef class EngineCore:
 
     def _end_endpoint(self, Endpoint endpoint):
         """Close the UCP endpoint; what has arrived can still be received, unless I closed it."""
+        cdef bint was_open
         with nogil:
             ucxnb_harvest(&endpoint.ucp)
         self.open_endpoints.pop(endpoint.endpoint_id, None)
@@ -214,8 +216,11 @@ cdef class EngineCore:
             self.errors += 1
         if endpoint.closed_by_me:
             self._forget_endpoint(endpoint)
+        was_open = endpoint.ucp.state == UCXNB_OPEN
+        if was_open:
+            endpoint.ucp.state = UCXNB_ENDED  # under the GIL, for those who send with it
         with nogil:
-            if endpoint.ucp.state == UCXNB_OPEN:
+            if was_open:
                 ucxnb_endpoint_set_state(&endpoint.ucp, UCXNB_ENDED)
             ucxnb_endpoint_close(&endpoint.ucp)
         self.look_for_sources()
@@ -230,6 +235,7 @@ cdef class EngineCore:
         """Forget an ended endpoint and its id altogether."""
         self._forget_endpoint(endpoint)
         self.endpoints_by_id.pop(endpoint.endpoint_id, None)
+        self.latest = None
 
     def _known_endpoints(self):
         """All that are open or ended a short while ago."""
@@ -274,14 +280,22 @@ cdef class EngineCore:
             self.release_operation(operation)
         return status == UCS_OK
 
-    cdef Endpoint find_endpoint(self, object endpoint_id):
+    @cython.final
+    cdef inline Endpoint find_endpoint(self, object endpoint_id):
+        cdef Endpoint latest = self.latest
+        if latest is not None and latest.endpoint_id is endpoint_id:
+            return latest
+        return self.look_up_endpoint(endpoint_id)
+
+    cdef Endpoint look_up_endpoint(self, object endpoint_id):
         cdef object found
         try:
             found = self.endpoints_by_id.get(endpoint_id)
         except TypeError:
             found = None
         if found is not None:
-            return <Endpoint>found
+            self.latest = <Endpoint>found
+            return self.latest
         try:
             operator.index(endpoint_id)
         except TypeError:
@@ -329,7 +343,17 @@ cdef class EngineCore:
 
     # ---- operations ----
 
-    cdef uint64_t wire_tag(self, object tag) except? 0xdead:
+    @cython.final
+    cdef inline uint64_t wire_tag(self, object tag) except? 0xdead:
+        cdef uint64_t bits
+        if type(tag) is int:
+            bits = PyLong_AsUnsignedLongLong(tag)
+            if bits < self.tag_limit or bits == self.tag_limit and not PyErr_Occurred():
+                return bits
+            PyErr_Clear()
+        return self.unusual_tag(tag)
+
+    cdef uint64_t unusual_tag(self, object tag) except? 0xdead:
         cdef object number = tag
         if type(tag) is not int:
             try:
@@ -344,14 +368,16 @@ cdef class EngineCore:
             )
         return number
 
-    cdef int need_tag(self) except -1:
+    @cython.final
+    cdef inline int need_tag(self) except -1:
         if not self.tag_enabled:
             raise FeatureDisabledError(
                 "tag messages are switched off; make the worker with enable_tag=True"
             )
         return 0
 
-    cdef ucxnb_operation_t *take_operation(self, Endpoint endpoint) except NULL:
+    @cython.final
+    cdef inline ucxnb_operation_t *take_operation(self, Endpoint endpoint) except NULL:
         """What UCX may need for a call: given back with `spare_operation` if it does not."""
         cdef ucxnb_operation_t *operation = self.spare
         if operation != NULL:
@@ -363,7 +389,8 @@ cdef class EngineCore:
         operation.endpoint = NULL if endpoint is None else &endpoint.ucp
         return operation
 
-    cdef void spare_operation(self, ucxnb_operation_t *operation) noexcept:
+    @cython.final
+    cdef inline void spare_operation(self, ucxnb_operation_t *operation) noexcept:
         """UCX never saw it."""
         if self.spare == NULL:
             self.spare = operation
@@ -421,11 +448,14 @@ cdef class EngineCore:
             self.drop_owner(operation)
         return operation
 
-    cdef int reap(self) except -1:
+    @cython.final
+    cdef inline int reap(self) except -1:
         """See to what has ended: count it, let go of its memory, wake those who await it."""
-        cdef object interrupt = self.reap_quietly()
-        if interrupt is not None:
-            raise interrupt
+        cdef object interrupt
+        if self.engine.first_completed != NULL:
+            interrupt = self.reap_quietly()
+            if interrupt is not None:
+                raise interrupt
         return 0
 
     cdef object reap_quietly(self):
@@ -537,27 +567,29 @@ cdef class EngineCore:
             self.watches[loop] = LoopWatch(self, loop)
         return loop.create_future()
 
-    cdef void count_sent(self, Endpoint endpoint, size_t length) noexcept:
+    @cython.final
+    cdef inline void count_sent(self, Endpoint endpoint, size_t length) noexcept:
         endpoint.messages_sent += 1
         endpoint.bytes_sent += length
         self.messages_sent += 1
         self.bytes_sent += length
 
-    cdef object count_received(self, uint64_t wire, size_t length):
-        """Count a message; returns the endpoint it came from, None if that is not known."""
-        cdef object endpoint_id, found
-        cdef Endpoint endpoint
+    @cython.final
+    cdef inline void count_received(self, uint64_t wire, size_t length):
+        """Count a message, also for the endpoint it came from if that is known."""
+        cdef object found
+        cdef Endpoint endpoint = self.latest
         self.messages_received += 1
         self.bytes_received += length
         if not self.endpoint_scope:
-            return None
-        endpoint_id = wire >> UCXNB_ID_SHIFT
-        found = self.endpoints_by_id.get(endpoint_id)
-        if found is not None:
-            endpoint = <Endpoint>found
-            endpoint.messages_received += 1
-            endpoint.bytes_received += length
-        return endpoint_id
+            return
+        if endpoint is None or endpoint.ucp.id != wire >> UCXNB_ID_SHIFT:
+            found = self.endpoints_by_id.get(wire >> UCXNB_ID_SHIFT)
+            if found is None:
+                return
+            endpoint = self.latest = <Endpoint>found
+        endpoint.messages_received += 1
+        endpoint.bytes_received += length
 
     cdef object failed_error(self, Endpoint endpoint, ucs_status_t status, str what):
         """Count a failed operation and make its exception."""

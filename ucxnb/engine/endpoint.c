@@ -183,6 +183,21 @@ ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, siz
     return status;
 }
 
+ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                                      uint64_t tag, ucxnb_operation_t *operation, int *due)
+{
+    ucxnb_engine_t *engine = endpoint->engine;
+    unsigned posts = atomic_load_explicit(&engine->posts, memory_order_relaxed);
+
+    /* Should another thread count at the same moment, one of the two is forgotten. */
+    atomic_store_explicit(&engine->posts, posts + 1, memory_order_relaxed);
+    *due = posts % UCXNB_POSTS_PER_STEP == 0;
+    if (atomic_load(&endpoint->state) != UCXNB_OPEN) {
+        return UCS_ERR_CANCELED;
+    }
+    return ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
+}
+
 ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
 {
     ucp_request_param_t param = {

@@ -5,9 +5,6 @@
 #include "progress.h"
 #include "tag_table.h"
 
-/* With endpoint-scoped tags the high 24 bits of a wire tag name the receiver's endpoint. */
-#define UCXNB_ID_SHIFT 40
-
 /* Receives by what they take: one wire tag; one tag, from any endpoint; several tags. */
 enum { UCXNB_POSTED_EXACT, UCXNB_POSTED_ANYONE, UCXNB_POSTED_MASKED, UCXNB_POSTED_KINDS };
 
@@ -25,6 +22,7 @@ typedef struct ucxnb_engine {
     pthread_mutex_t match_lock; /* guards what follows */
     ucxnb_tag_table_t backlog;  /* messages that nobody received yet */
     ucxnb_tag_table_t posted[UCXNB_POSTED_KINDS]; /* receives without a message yet */
+    size_t posted_count;                          /* in all of them */
     uint64_t age;
     ucxnb_endpoint_t **endpoints; /* by id; NULL where there is none */
     uint64_t endpoint_capacity;

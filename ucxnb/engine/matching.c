@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define HARVEST_NS 50000000
-#define USER_TAG_MASK (((uint64_t)1 << UCXNB_ID_SHIFT) - 1)
+/* Steps of progress before a thread that has little time looks at the clock. */
+#define STEPS_PER_LOOK 8
 /* Messages that are delivered before others get a turn. */
 #define DELIVERIES 1024
 
@@ -40,32 +41,9 @@ static int is_strangers(const ucxnb_engine_t *engine, uint64_t tag)
 
 /* ---- the backlog ---- */
 
-static int insert_message(ucxnb_engine_t *engine, ucxnb_message_t *message)
-{
-    ucxnb_endpoint_t *endpoint = endpoint_of(engine, message->entry.tag);
-
-    if (!ucxnb_table_insert(&engine->backlog, &message->entry)) {
-        return 0;
-    }
-    if (endpoint != NULL) {
-        endpoint->waiting++;
-    }
-    return 1;
-}
-
-static void take_out(ucxnb_engine_t *engine, ucxnb_message_t *message)
-{
-    ucxnb_endpoint_t *endpoint = endpoint_of(engine, message->entry.tag);
-
-    if (endpoint != NULL) {
-        endpoint->waiting--;
-    }
-    ucxnb_table_remove(&engine->backlog, &message->entry);
-}
-
 static void remove_message(ucxnb_engine_t *engine, ucxnb_message_t *message)
 {
-    take_out(engine, message);
+    ucxnb_table_remove(&engine->backlog, &message->entry);
     if (message->operation != NULL) {
         message->operation->in_backlog = 0;
     } else {
@@ -95,7 +73,7 @@ static int remember(ucxnb_engine_t *engine, ucp_tag_message_h handle, uint64_t t
     if (message != NULL) {
         *message = (ucxnb_message_t){.entry = {.tag = tag, .age = age}, .handle = handle,
                                      .length = length};
-        if (insert_message(engine, message)) {
+        if (ucxnb_table_insert(&engine->backlog, &message->entry)) {
             return 1;
         }
         free(message);
@@ -153,27 +131,34 @@ static int state_of(const ucxnb_endpoint_t *endpoint)
 }
 
 static int deliver_arrivals(ucxnb_engine_t *engine);
-static size_t count_posted(const ucxnb_engine_t *engine);
 
-/* Take an arrival from UCX; UCXNB_NO_MATCH if there is none. */
+/* Take an arrival from UCX; UCXNB_NO_MATCH if there is none, UCXNB_AGAIN if there are too many. */
 static int look_at_arrivals(ucxnb_match_t *match)
 {
     ucxnb_engine_t *engine = match->engine;
+    /* UCX finds a whole tag at once, and for a part of one looks through all there are, every time.
+     * So those in the way are moved to the backlog, which finds parts of tags too. */
+    int exact = match->mask == UINT64_MAX, left = DELIVERIES, wanted, kept;
     ucp_tag_recv_info_t info;
 
-    while ((match->handle = probe(engine, match->tag, match->mask, &info)) != NULL) {
+    while ((match->handle = probe(engine, exact ? match->tag : 0, exact ? match->mask : 0, &info))) {
+        wanted = exact || ((info.sender_tag ^ match->tag) & match->mask) == 0;
         match->operation = NULL;
         match->sender_tag = info.sender_tag;
         match->age = engine->age;
         match->length = info.length;
         if (is_strangers(engine, info.sender_tag)) {
             drop_handle(engine, match->handle);
-        } else if (info.length <= match->capacity) {
+        } else if (wanted && info.length <= match->capacity) {
             return UCXNB_MATCHED;
         } else {
-            return remember(engine, match->handle, info.sender_tag, match->age, info.length)
-                           ? UCXNB_TOO_SMALL
-                           : UCXNB_NO_MEMORY;
+            kept = remember(engine, match->handle, info.sender_tag, match->age, info.length);
+            if (wanted) {
+                return kept ? UCXNB_TOO_SMALL : UCXNB_NO_MEMORY;
+            }
+            if (--left == 0) {
+                return UCXNB_AGAIN;
+            }
         }
     }
     return UCXNB_NO_MATCH;
@@ -184,7 +169,7 @@ int ucxnb_look(ucxnb_match_t *match)
     ucxnb_engine_t *engine = match->engine;
     /* Read before looking: what came before the end is found after it. */
     int state = state_of(match->endpoint), blocked = 0, result;
-    int posted = count_posted(engine) > 0;
+    int posted = engine->posted_count > 0;
 
     if (state == UCXNB_CLOSING || atomic_load_explicit(&engine->closing, memory_order_relaxed)) {
         return UCXNB_SHUT;
@@ -204,7 +189,7 @@ void ucxnb_put_back(const ucxnb_match_t *match)
 {
     if (match->operation == NULL) {
         remember(match->engine, match->handle, match->sender_tag, match->age, match->length);
-    } else if (insert_message(match->engine, &match->operation->message)) {
+    } else if (ucxnb_table_insert(&match->engine->backlog, &match->operation->message.entry)) {
         match->operation->in_backlog = 1;
     } else {
         ucxnb_release(match->operation);
@@ -218,20 +203,9 @@ static int kind_of(const ucxnb_operation_t *operation)
     if (operation->mask == UINT64_MAX) {
         return UCXNB_POSTED_EXACT;
     }
-    return operation->engine->endpoint_scope && operation->mask == USER_TAG_MASK
+    return operation->engine->endpoint_scope && operation->mask == UCXNB_USER_TAG_MASK
                    ? UCXNB_POSTED_ANYONE
                    : UCXNB_POSTED_MASKED;
-}
-
-static size_t count_posted(const ucxnb_engine_t *engine)
-{
-    size_t count = 0;
-    int kind;
-
-    for (kind = 0; kind < UCXNB_POSTED_KINDS; kind++) {
-        count += engine->posted[kind].count;
-    }
-    return count;
 }
 
 static void unpost(ucxnb_operation_t *operation)
@@ -239,6 +213,7 @@ static void unpost(ucxnb_operation_t *operation)
     ucxnb_engine_t *engine = operation->engine;
 
     ucxnb_table_remove(&engine->posted[kind_of(operation)], &operation->message.entry);
+    engine->posted_count--;
     atomic_fetch_sub(&engine->driver.posted, 1);
 }
 
@@ -273,7 +248,7 @@ static ucxnb_operation_t *find_posted(ucxnb_engine_t *engine, uint64_t tag)
     found[UCXNB_POSTED_EXACT] =
             ucxnb_table_find(&engine->posted[UCXNB_POSTED_EXACT], tag, UINT64_MAX);
     found[UCXNB_POSTED_ANYONE] = ucxnb_table_find(&engine->posted[UCXNB_POSTED_ANYONE],
-                                                  tag & USER_TAG_MASK, UINT64_MAX);
+                                                  tag & UCXNB_USER_TAG_MASK, UINT64_MAX);
     found[UCXNB_POSTED_MASKED] = masked;
     return operation_of(found[oldest_of(found)]);
 }
@@ -434,9 +409,9 @@ static void match_message(ucxnb_message_t *message)
                            .age = message->entry.age,
                            .length = message->length};
 
-    if (atomic_load(&operation->state) == UCXNB_DONE && count_posted(engine) > 0) {
+    if (atomic_load(&operation->state) == UCXNB_DONE && engine->posted_count > 0) {
         /* It stays marked as one of the backlog: nobody may look after its memory otherwise. */
-        take_out(engine, message);
+        ucxnb_table_remove(&engine->backlog, &message->entry);
         if (!offer(&match)) {
             ucxnb_put_back(&match);
         }
@@ -460,7 +435,9 @@ static void match_backlog(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoi
         match = match_of(operation);
         result = state == UCXNB_CLOSING ? UCXNB_SHUT : look_into_backlog(&match, &blocked);
         if (result == UCXNB_NO_MATCH && state == UCXNB_ENDED && !blocked) {
-            result = look_at_arrivals(&match); /* which a flood may have kept from being delivered */
+            do { /* a flood may have kept it from being delivered */
+                result = look_at_arrivals(&match);
+            } while (result == UCXNB_AGAIN);
             result = result == UCXNB_NO_MATCH ? UCXNB_PEER_ENDED : result;
         }
         if (result != UCXNB_NO_MATCH) {
@@ -538,8 +515,13 @@ static int after_step(ucxnb_driver_t *driver, unsigned count)
 
 void ucxnb_matching_start(ucxnb_engine_t *engine)
 {
+    int kind;
+
     pthread_mutex_init(&engine->match_lock, NULL);
     engine->driver.after_step = after_step;
+    for (kind = 0; kind < UCXNB_POSTED_KINDS; kind++) {
+        engine->posted[kind].whole_tags_only = 1;
+    }
 }
 
 void ucxnb_matching_stop(ucxnb_engine_t *engine)
@@ -562,6 +544,32 @@ int ucxnb_match(void *arg)
     return result;
 }
 
+int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
+{
+    ucxnb_driver_t *driver = &match->engine->driver;
+    int result = ucxnb_match(match);
+    int64_t deadline_ns = 0;
+    unsigned steps = 0;
+
+    ucxnb_take_over(driver);
+    while (result == UCXNB_NO_MATCH || result == UCXNB_AGAIN) {
+        if (ucxnb_progress(driver) != 0 || result == UCXNB_AGAIN || patience_ns == 0) {
+            result = ucxnb_match(match);
+        }
+        if (patience_ns == 0) {
+            return result;
+        }
+        if (++steps % STEPS_PER_LOOK == 0) {
+            if (deadline_ns == 0) {
+                deadline_ns = ucxnb_now_ns() + patience_ns;
+            } else if (ucxnb_now_ns() >= deadline_ns) {
+                return result;
+            }
+        }
+    }
+    return result;
+}
+
 void ucxnb_post_receive(ucxnb_operation_t *operation)
 {
     ucxnb_engine_t *engine = operation->engine;
@@ -572,10 +580,14 @@ void ucxnb_post_receive(ucxnb_operation_t *operation)
     pthread_mutex_lock(&engine->match_lock);
     /* Before the look: whoever makes progress after it then delivers what comes. */
     atomic_fetch_add(&engine->driver.posted, 1);
-    result = ucxnb_look(&match);
+    do {
+        result = ucxnb_look(&match);
+    } while (result == UCXNB_AGAIN);
     if (result == UCXNB_NO_MATCH) {
         operation->message.entry.age = ++engine->age;
-        if (!ucxnb_table_insert(&engine->posted[kind_of(operation)], &operation->message.entry)) {
+        if (ucxnb_table_insert(&engine->posted[kind_of(operation)], &operation->message.entry)) {
+            engine->posted_count++;
+        } else {
             result = UCXNB_NO_MEMORY;
         }
     }
@@ -612,7 +624,7 @@ static int give_back(ucxnb_operation_t *operation)
     operation->message.length = operation->length;
     operation->in_backlog = 1;
     if (atomic_load(&engine->closing) || is_strangers(engine, operation->sender_tag) ||
-        !insert_message(engine, &operation->message)) {
+        !ucxnb_table_insert(&engine->backlog, &operation->message.entry)) {
         operation->in_backlog = 0;
         ucxnb_release(operation);
         return 0;
@@ -680,7 +692,7 @@ void ucxnb_endpoint_changed(ucxnb_endpoint_t *endpoint)
     ucxnb_engine_t *engine = endpoint->engine;
 
     pthread_mutex_lock(&engine->match_lock);
-    if (count_posted(engine) > 0) {
+    if (engine->posted_count > 0) {
         deliver_for_a_while(engine);
         match_backlog(engine, endpoint);
     }
@@ -690,7 +702,7 @@ void ucxnb_endpoint_changed(ucxnb_endpoint_t *endpoint)
 void ucxnb_end_posted_from_anyone(ucxnb_engine_t *engine)
 {
     pthread_mutex_lock(&engine->match_lock);
-    if (count_posted(engine) > 0) {
+    if (engine->posted_count > 0) {
         deliver_for_a_while(engine);
         end_posted(engine, UCXNB_NO_PEERS);
     }
@@ -707,17 +719,15 @@ void ucxnb_end_posted(ucxnb_engine_t *engine)
 void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
 {
     ucxnb_engine_t *engine = endpoint->engine;
-    ucxnb_entry_t *entry, *newer;
+    ucxnb_entry_t *entry;
 
     pthread_mutex_lock(&engine->match_lock);
     if (endpoint->id < engine->endpoint_capacity && engine->endpoints[endpoint->id] == endpoint) {
         deliver_for_a_while(engine);
         if (engine->endpoint_scope) {
-            for (entry = engine->backlog.all.oldest; entry && endpoint->waiting; entry = newer) {
-                newer = entry->newer[UCXNB_ALL];
-                if (entry->tag >> UCXNB_ID_SHIFT == endpoint->id) {
-                    drop_message(engine, (ucxnb_message_t *)entry);
-                }
+            while ((entry = ucxnb_table_find(&engine->backlog, endpoint->id << UCXNB_ID_SHIFT,
+                                             ~UCXNB_USER_TAG_MASK)) != NULL) {
+                drop_message(engine, (ucxnb_message_t *)entry);
             }
         }
         engine->endpoints[endpoint->id] = NULL;

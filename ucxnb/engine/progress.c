@@ -46,8 +46,14 @@ static void drain_fd(int fd)
     }
 }
 
-void ucxnb_wake_waiters(ucxnb_driver_t *driver)
+/* `own`: how many of the waiters need not be told. */
+static void tell_waiters(ucxnb_driver_t *driver, int own)
 {
+    /* A thread that begins to wait after this look calls its `ready` first. */
+    if (atomic_load(&driver->waiters) <= own) {
+        return;
+    }
+    atomic_fetch_add(&driver->events, 1);
     if (atomic_load(&driver->sleepers) == 0) {
         return;
     }
@@ -60,6 +66,11 @@ void ucxnb_wake_waiters(ucxnb_driver_t *driver)
     pthread_mutex_unlock(&driver->lock);
 }
 
+void ucxnb_wake_waiters(ucxnb_driver_t *driver)
+{
+    tell_waiters(driver, 0);
+}
+
 void ucxnb_wake_background(ucxnb_driver_t *driver)
 {
     if (atomic_load(&driver->background_polls)) {
@@ -67,14 +78,15 @@ void ucxnb_wake_background(ucxnb_driver_t *driver)
     }
 }
 
-/* `*again` is set if there is more to do at once, whatever UCX says. */
-static unsigned step(ucxnb_driver_t *driver, int *again)
+/* `*again` is set if there is more to do at once, whatever UCX says; `waits`: the caller is himself
+ * one of the waiters, and looks after a step that did something. */
+static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
 {
     unsigned count = ucxnb_ucp.ucp_worker_progress(driver->worker);
 
     if (count != 0) {
-        /* What this step completed may be what a sleeping thread waits for. */
-        ucxnb_wake_waiters(driver);
+        /* What this step completed may be what another thread waits for. */
+        tell_waiters(driver, waits);
     }
     if (atomic_load_explicit(&driver->posted, memory_order_relaxed) != 0) {
         *again |= driver->after_step(driver, count);
@@ -86,8 +98,8 @@ unsigned ucxnb_progress(ucxnb_driver_t *driver)
 {
     int again = 0;
 
-    atomic_fetch_add_explicit(&driver->driven, 1, memory_order_relaxed);
-    return step(driver, &again);
+    ucxnb_take_over(driver);
+    return step(driver, &again, 0);
 }
 
 /* Non-zero if a signal ended the sleep. */
@@ -177,17 +189,23 @@ static uint64_t read_epoch(ucxnb_driver_t *driver)
 static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
                      int spin, uint64_t *operations)
 {
-    unsigned idle = 0, busy = 0, count;
+    unsigned idle = 0, busy = 0, count, events;
     int64_t idle_since = 0, now;
     uint64_t epoch;
     int result, again, interrupted;
 
     for (;;) {
+        events = atomic_load(&driver->events);
         if ((result = ready(arg)) != 0 && result != UCXNB_AGAIN) {
             return result;
         }
         again = result == UCXNB_AGAIN;
-        count = step(driver, &again);
+        /* There is no need to ask again before something has happened. */
+        while ((count = step(driver, &again, 1)) == 0 && !again && spin &&
+               (idle + 1) % IDLE_STEPS != 0 &&
+               atomic_load_explicit(&driver->events, memory_order_relaxed) == events) {
+            idle++;
+        }
         if (count != 0 || again) {
             *operations += count;
             idle = 0;
@@ -220,7 +238,7 @@ static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int
         /* From here on others wake this thread; look once more at what came before. */
         interrupted = 0;
         if ((result = ready(arg)) == 0) {
-            count = step(driver, &again);
+            count = step(driver, &again, 1);
             if (count == 0 && !again) {
                 interrupted = sleep_waiter(driver, epoch, deadline_ns);
             }
@@ -256,7 +274,7 @@ int ucxnb_wait_counting(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg,
 
     atomic_fetch_add(&driver->waiters, 1);
     result = wait_loop(driver, ready, arg, deadline_ns, spin, operations);
-    atomic_fetch_add_explicit(&driver->driven, 1, memory_order_relaxed);
+    ucxnb_take_over(driver);
     if (atomic_fetch_sub(&driver->waiters, 1) == 1 && atomic_load(&driver->background_parked)) {
         pthread_mutex_lock(&driver->lock);
         pthread_cond_signal(&driver->unparked);
@@ -289,7 +307,7 @@ static void *background(void *arg)
 {
     ucxnb_driver_t *driver = arg;
     uint64_t seen = atomic_load(&driver->driven), driven;
-    unsigned idle = 0;
+    unsigned idle = 0, count;
     int again;
 
     while (!atomic_load(&driver->stop)) {
@@ -308,7 +326,10 @@ static void *background(void *arg)
             continue;
         }
         again = 0;
-        if (step(driver, &again) != 0 || again) {
+        atomic_store_explicit(&driver->background_steps, 1, memory_order_relaxed);
+        count = step(driver, &again, 0);
+        atomic_store_explicit(&driver->background_steps, 0, memory_order_relaxed);
+        if (count != 0 || again) {
             idle = 0;
             continue;
         }

@@ -28,8 +28,10 @@ typedef struct ucxnb_driver {
 
     _Atomic int stop;
     _Atomic int waiters;             /* threads inside ucxnb_wait() */
+    _Atomic unsigned events;         /* changes when a waiter must call its `ready` again */
     _Atomic int sleepers;            /* those of them that are asleep, or about to be */
-    _Atomic int background_polls;    /* the background thread sleeps in poll() */
+    _Atomic int background_steps;    /* the background thread is inside UCX */
+    _Atomic int background_polls;    /* it sleeps in poll() */
     _Atomic int background_parked;   /* it sleeps until the waiters have left */
     _Atomic uint64_t driven;         /* changes whenever another thread progressed the worker */
 
@@ -58,6 +60,22 @@ void ucxnb_driver_abandon(ucxnb_driver_t *driver);
 /* One step of progress; what it returns is UCX's count of operations. */
 unsigned ucxnb_progress(ucxnb_driver_t *driver);
 
+/* Whether no thread is inside UCX for long: a call of it then comes back within moments. */
+static inline int ucxnb_nobody_drives(ucxnb_driver_t *driver)
+{
+    return atomic_load_explicit(&driver->waiters, memory_order_relaxed) == 0 &&
+           !atomic_load_explicit(&driver->background_steps, memory_order_relaxed);
+}
+
+/* The background thread stands aside for a while: for one who is about to make steps of progress. */
+static inline void ucxnb_take_over(ucxnb_driver_t *driver)
+{
+    /* An increment that another thread's overwrites does no harm: the value changes. */
+    atomic_store_explicit(&driver->driven,
+                          atomic_load_explicit(&driver->driven, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
+
 /* Wait until `ready` returns non-zero, which is returned, or until `deadline_ns` of
  * ucxnb_now_ns() or a signal ends the sleep: then 0. With spin 0 it sleeps at once. */
 int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
@@ -67,7 +85,7 @@ int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t d
 int ucxnb_wait_counting(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg,
                         int64_t deadline_ns, int spin, uint64_t *operations);
 
-/* Make every sleeping waiter call its `ready` again. Safe inside UCX callbacks. */
+/* Make every waiter call its `ready` again, asleep or not. Safe inside UCX callbacks. */
 void ucxnb_wake_waiters(ucxnb_driver_t *driver);
 
 /* An operation is left pending with nobody waiting for it: the background thread must run. */

@@ -11,7 +11,9 @@ cdef bint arrives_in(ucxnb_operation_t *operation, Py_buffer *view) noexcept:
 cdef class TagReceiver(TagSender):
     """Receives tagged messages."""
 
-    cdef Endpoint aim(self, ucxnb_match_t *match, object endpoint_id, object tag, object tag_mask):
+    @cython.final
+    cdef inline Endpoint aim(self, ucxnb_match_t *match, object endpoint_id, object tag,
+                             object tag_mask):
         """Fill in which messages a receive takes; returns its endpoint, None for anyone."""
         cdef Endpoint endpoint = None
         match.engine = &self.engine
@@ -34,8 +36,9 @@ cdef class TagReceiver(TagSender):
             match.mask |= ~ENDPOINT_TAGS
         return endpoint
 
-    cdef object delivered(self, uint64_t wire, size_t length, object data, bint describe,
-                          bint counted=False):
+    @cython.final
+    cdef inline object delivered(self, uint64_t wire, size_t length, object data, bint describe,
+                                 bint counted=False):
         """Count a received message and make the call's result."""
         if not counted:
             self.count_received(wire, length)
@@ -43,6 +46,7 @@ cdef class TagReceiver(TagSender):
             return self.message_of(wire, length, data)
         return length if data is None else data
 
+    @cython.final
     cdef object receive(self, object endpoint_id, object tag, object buffer, object tag_mask,
                         object timeout, bint wait, bint describe):
         cdef Py_buffer view
@@ -60,8 +64,9 @@ cdef class TagReceiver(TagSender):
             self.leave()
         return result
 
-    cdef object receive_into(self, Py_buffer *view, object endpoint_id, object tag,
-                             object tag_mask, object timeout, bint wait, bint describe):
+    @cython.final
+    cdef inline object receive_into(self, Py_buffer *view, object endpoint_id, object tag,
+                                    object tag_mask, object timeout, bint wait, bint describe):
         cdef ucxnb_match_t match
         cdef int64_t deadline = deadline_of(timeout)
         cdef Endpoint endpoint = self.aim(&match, endpoint_id, tag, tag_mask)
@@ -73,8 +78,8 @@ cdef class TagReceiver(TagSender):
         cdef ucxnb_operation_t *kept
         cdef ucs_status_t status = UCS_OK
         cdef int found, spin = 1
-        cdef int64_t flood_end
-        self.prepare_buffer(&match, view)
+        if self.engine.first_completed != NULL or self.engine.orphans_under_way:
+            self.prepare_buffer(&match, view)
         if direct:
             target = <char *>view.buf
             match.capacity = view.len
@@ -85,27 +90,7 @@ cdef class TagReceiver(TagSender):
         operation = self.take_operation(endpoint)
         try:
             while True:
-                with nogil:
-                    found = ucxnb_match(&match)
-                    if found == UCXNB_NO_MATCH:
-                        ucxnb_progress(&self.engine.driver)
-                        found = ucxnb_match(&match)
-                    if found == UCXNB_NO_MATCH and not wait and self.engine.undelivered:
-                        flood_end = ucxnb_now_ns() + FLOOD_NS
-                        while (found == UCXNB_NO_MATCH and self.engine.undelivered
-                               and ucxnb_now_ns() < flood_end):
-                            ucxnb_progress(&self.engine.driver)
-                            found = ucxnb_match(&match)
-                    if found == UCXNB_NO_MATCH and wait:
-                        found = ucxnb_wait(&self.engine.driver, ucxnb_match, &match,
-                                           slice_end(deadline), spin)
-                    if found == UCXNB_MATCHED and match.operation == NULL:
-                        status = ucxnb_fetch(&match, target, operation)
-                        if status == UCS_INPROGRESS:
-                            if wait:
-                                ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
-                            else:
-                                ucxnb_progress(&self.engine.driver)
+                found = self.look(&match, target, operation, deadline, wait, spin, &status)
                 if found == UCXNB_MATCHED:
                     break
                 if found == UCXNB_TOO_SMALL:
@@ -153,6 +138,58 @@ cdef class TagReceiver(TagSender):
         finally:
             if operation != NULL:
                 self.spare_operation(operation)
+
+    @cython.final
+    cdef inline int look(self, ucxnb_match_t *match, char *target, ucxnb_operation_t *operation,
+                         int64_t deadline, bint wait, bint spin, ucs_status_t *status) noexcept:
+        """Look for a message until a slice of the time is over, and fetch it."""
+        cdef int found = UCXNB_NO_MATCH
+        cdef bint small
+        if ucxnb_nobody_drives(&self.engine.driver):
+            found = ucxnb_match_soon(match, SOON_NS if wait and spin else 0)
+            small = match.length <= SMALL
+            if found == UCXNB_MATCHED and small and match.operation == NULL:
+                status[0] = ucxnb_fetch(match, target, operation)
+                if status[0] == UCS_INPROGRESS:
+                    with nogil:
+                        self.drive_fetch(operation, deadline, wait)
+                return found
+            if found == UCXNB_NO_MATCH and not wait and not self.engine.undelivered:
+                return found
+        with nogil:
+            if found == UCXNB_NO_MATCH or found == UCXNB_AGAIN:
+                found = self.search(match, deadline, wait, spin)
+            if found == UCXNB_MATCHED and match.operation == NULL:
+                status[0] = ucxnb_fetch(match, target, operation)
+                if status[0] == UCS_INPROGRESS:
+                    self.drive_fetch(operation, deadline, wait)
+        return found
+
+    cdef void drive_fetch(self, ucxnb_operation_t *operation, int64_t deadline,
+                          bint wait) noexcept nogil:
+        if wait:
+            ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
+        else:
+            ucxnb_progress(&self.engine.driver)
+
+    cdef int search(self, ucxnb_match_t *match, int64_t deadline, bint wait,
+                    bint spin) noexcept nogil:
+        cdef int64_t flood_end
+        cdef int found
+        if wait:
+            return ucxnb_wait(&self.engine.driver, ucxnb_match, match, slice_end(deadline), spin)
+        found = ucxnb_match(match)
+        if found == UCXNB_NO_MATCH:
+            ucxnb_progress(&self.engine.driver)
+            found = ucxnb_match(match)
+        if found == UCXNB_AGAIN or found == UCXNB_NO_MATCH and self.engine.undelivered:
+            flood_end = ucxnb_now_ns() + FLOOD_NS
+            while (found == UCXNB_AGAIN or found == UCXNB_NO_MATCH and self.engine.undelivered):
+                if ucxnb_now_ns() >= flood_end:
+                    return UCXNB_NO_MATCH
+                ucxnb_progress(&self.engine.driver)
+                found = ucxnb_match(match)
+        return found
 
     cdef ucs_status_t finish_receive(self, ucxnb_operation_t *operation, object tag,
                                      int64_t deadline, bint wait) except *:

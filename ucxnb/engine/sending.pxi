@@ -45,6 +45,7 @@ cdef class TagSender(EngineCore):
         cdef size_t length
         cdef ucs_status_t status
         cdef ucxnb_operation_t *operation
+        cdef int due
         self.enter()
         try:
             endpoint = self.sendable(endpoint_id)
@@ -53,10 +54,20 @@ cdef class TagSender(EngineCore):
             export_buffer(data, &view, False)
             length = view.len
             operation = self.take_operation(endpoint)
-            with nogil:
-                status = ucxnb_post_send(&endpoint.ucp, view.buf, length, wire, operation)
-                if status == UCS_INPROGRESS:
-                    ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
+            if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+                status = ucxnb_post_send_with_gil(&endpoint.ucp, view.buf, length, wire, operation,
+                                                  &due)
+                if status == UCS_INPROGRESS or due:
+                    with nogil:
+                        if due:
+                            ucxnb_progress(&self.engine.driver)
+                        if status == UCS_INPROGRESS:
+                            ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
+            else:
+                with nogil:
+                    status = ucxnb_post_send(&endpoint.ucp, view.buf, length, wire, operation)
+                    if status == UCS_INPROGRESS:
+                        ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
             if status == UCS_INPROGRESS:
                 status = self.finish_send(operation, lend(&view, None, endpoint), length, deadline)
             else:
@@ -68,7 +79,8 @@ cdef class TagSender(EngineCore):
         finally:
             self.leave()
 
-    cdef Endpoint sendable(self, object endpoint_id):
+    @cython.final
+    cdef inline Endpoint sendable(self, object endpoint_id):
         """The endpoint, which is open."""
         cdef Endpoint endpoint
         self.need_tag()

@@ -1,4 +1,4 @@
-/* Things with a tag, in order of age, and quickly found by their tag.
+/* Things with a tag, in order of age, and quickly found by their tag or a part of it.
  *
  * Entries are part of what they stand for, and are not owned by the table. Not locked: the caller is.
  */
@@ -8,8 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Each entry is in two lists: all of its table, and those with the same hash. */
-enum { UCXNB_ALL, UCXNB_SAME_HASH, UCXNB_LISTS };
+/* With endpoint-scoped tags the high 24 bits of a wire tag name the receiver's endpoint. */
+#define UCXNB_ID_SHIFT 40
+#define UCXNB_USER_TAG_MASK (((uint64_t)1 << UCXNB_ID_SHIFT) - 1)
+
+/* The lists that an entry is in: all of its table; those with the same hash of the whole tag; of the
+ * user's tag, whoever sent it; of the endpoint, whatever its tag. */
+enum { UCXNB_ALL, UCXNB_BY_TAG, UCXNB_BY_USER_TAG, UCXNB_BY_ENDPOINT, UCXNB_LISTS };
 
 typedef struct ucxnb_entry {
     uint64_t tag;
@@ -23,9 +28,10 @@ typedef struct {
 
 typedef struct {
     ucxnb_list_t all;
-    ucxnb_list_t *buckets;
-    size_t bucket_count; /* 0, or a power of two */
+    ucxnb_list_t *buckets; /* those of each hash in turn */
+    size_t bucket_count;   /* of each hash: 0, or a power of two */
     size_t count;
+    int whole_tags_only; /* set by the owner: nothing is sought by a part of its tag */
 } ucxnb_tag_table_t;
 
 /* Insert an entry, whose tag and age are set, by its age. False if there is no memory. */

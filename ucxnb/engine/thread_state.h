@@ -2,10 +2,18 @@
 #ifndef UCXNB_THREAD_STATE_H
 #define UCXNB_THREAD_STATE_H
 
-/* Set in the threads of ucxnb itself, which ThreadMode.SINGLE does not count. */
-static _Thread_local int ucxnb_toolkit_thread;
+typedef struct {
+    int of_toolkit;   /* one of ucxnb's own, which ThreadMode.SINGLE does not count */
+    int calls_inside; /* calls of any worker that it is inside of: above 1 within a signal handler */
+} ucxnb_thread_t;
 
-/* Calls of any worker that this thread is inside of: above 1 within a signal handler. */
-static _Thread_local int ucxnb_calls_inside;
+/* Its address is another one in every thread that is alive. */
+static inline ucxnb_thread_t *ucxnb_thread(void)
+{
+    /* This model needs no call to find it; eight bytes fit into what every process keeps for that. */
+    static _Thread_local ucxnb_thread_t thread __attribute__((tls_model("initial-exec")));
+
+    return &thread;
+}
 
 #endif
