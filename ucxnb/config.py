@@ -64,7 +64,7 @@ class WorkerConfig:
         UCX features to switch on (``UCP_FEATURE_TAG``, ``_STREAM``, ``_RMA`` with atomics).
     progress_interval_us : int
         How long the background thread leaves the worker alone, microseconds, after it saw one of
-        your threads drive it.
+        your threads drive it; if they go on, longer and longer, up to about a millisecond.
     tag_scope : {"endpoint", "worker"}
         With ``"endpoint"`` a receive names the endpoint it takes from, and tags have 40 bits.
         With ``"worker"`` a tag goes over the wire as it is, all 64 bits, and a receive takes from

@@ -16,6 +16,8 @@
 /* A waiter spins this long, then gives way to other processes between steps, then sleeps. */
 #define SPIN_NS 20000
 #define YIELD_NS 60000
+/* The background thread, which stands aside, looks this often at least, or at its own interval. */
+#define LONG_NAP_NS 1000000
 /* No sleep is longer: a wake-up that a transport failed to signal costs this much at worst. */
 #define LONGEST_SLEEP_MS 100
 
@@ -296,18 +298,26 @@ static void park(ucxnb_driver_t *driver)
     pthread_mutex_unlock(&driver->lock);
 }
 
-static void stand_aside(ucxnb_driver_t *driver)
+/* `times`: how often in a row. Each look takes time from those who drive, so if they go on and on the
+ * looks become rarer. */
+static void stand_aside(ucxnb_driver_t *driver, unsigned times)
 {
-    struct timespec interval = {driver->interval_ns / 1000000000, driver->interval_ns % 1000000000};
+    int64_t nap_ns = driver->interval_ns;
+    struct timespec nap;
 
-    nanosleep(&interval, NULL);
+    while (times-- > 0 && nap_ns < LONG_NAP_NS) {
+        nap_ns *= 2;
+    }
+    nap.tv_sec = nap_ns / 1000000000;
+    nap.tv_nsec = nap_ns % 1000000000;
+    nanosleep(&nap, NULL);
 }
 
 static void *background(void *arg)
 {
     ucxnb_driver_t *driver = arg;
     uint64_t seen = atomic_load(&driver->driven), driven;
-    unsigned idle = 0, count;
+    unsigned idle = 0, aside = 0, count;
     int again;
 
     while (!atomic_load(&driver->stop)) {
@@ -315,16 +325,17 @@ static void *background(void *arg)
             if (atomic_load(&driver->sleepers) > 0) {
                 park(driver);
             } else {
-                stand_aside(driver);
+                stand_aside(driver, aside++);
             }
             continue;
         }
         driven = atomic_load_explicit(&driver->driven, memory_order_relaxed);
         if (driven != seen) {
             seen = driven;
-            stand_aside(driver);
+            stand_aside(driver, aside++);
             continue;
         }
+        aside = 0;
         again = 0;
         atomic_store_explicit(&driver->background_steps, 1, memory_order_relaxed);
         count = step(driver, &again, 0);
