@@ -51,7 +51,7 @@ cdef enum:
     TRIES = 3
     AWAITS_IN_A_ROW = 64  # that need not wait, before others on the event loop get a turn
 
-cdef int64_t SOON_NS = 2_000  # a receive keeps the GIL that long
+cdef int64_t SOON_NS = 1_000  # a receive keeps the GIL that long
 cdef int64_t SLICE_NS = 100_000_000  # a blocking call looks for Ctrl-C this often
 cdef int64_t AWAIT_SPIN_NS = 60_000
 cdef int64_t LOOK_NS = 2_000_000

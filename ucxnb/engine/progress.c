@@ -9,12 +9,15 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Steps of progress that find nothing before a thread looks at the clock. */
-#define IDLE_STEPS 64
+/* Steps of progress that find nothing before a waiter looks at the clock, or gives way. */
+#define IDLE_STEPS 16
+/* And before the background thread sleeps. */
+#define BACKGROUND_IDLE_STEPS 64
 /* And steps that find something. */
 #define BUSY_STEPS 256
-/* A waiter spins this long, then gives way to other processes between steps, then sleeps. */
-#define SPIN_NS 20000
+/* A waiter spins this long, then gives way to other processes between steps, then sleeps. Where the
+ * peer shares its core, the spinning is in the peer's way; where it does not, giving way costs little. */
+#define SPIN_NS 1000
 #define YIELD_NS 60000
 /* The background thread, which stands aside, looks this often at least, or at its own interval. */
 #define LONG_NAP_NS 1000000
@@ -344,7 +347,7 @@ static void *background(void *arg)
             idle = 0;
             continue;
         }
-        if (++idle < IDLE_STEPS) {
+        if (++idle < BACKGROUND_IDLE_STEPS) {
             continue;
         }
         idle = 0;
