@@ -42,6 +42,9 @@ def lines(
             markersize=5,
             label=label,
         )
+    if not any(len(line.get_xdata()) for line in axes.lines):
+        axes.set(title=title, xticks=[], yticks=[], xlabel="nothing measured")
+        return
     axes.set(xscale="log", yscale="log", title=title, xlabel=x, ylabel=y)
     low, high = axes.get_ylim()
     if high < 10 * low:  # a flat curve should look flat
