@@ -207,6 +207,7 @@ def main() -> None:
         needed += ["playwright", "nbformat"]
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         sys.exit(f"missing: {', '.join(missing)}; pip install 'ucxnb[test]'")
+    where = machine()
     figures: dict[str, Any] = {**import_cost(options.starts), **start_cost(options.starts)}
     sizes = (options.repeats, options.seconds)
     with kernel() as run:
@@ -219,7 +220,7 @@ def main() -> None:
         figures["dashboard_cost_with_browser"] = max(
             figures["dashboard_with_browser"][how]["cost"] for how in HOW
         )
-    figures["machine"] = machine()
+    figures["machine"] = where
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     for name, value in figures.items():

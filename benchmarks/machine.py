@@ -10,8 +10,8 @@ import ucxnb
 from ucxnb.binding import ucx_versions
 
 
-def machine() -> dict[str, str | int]:
-    """Processor, cores, kernel and versions; nothing that names the machine itself."""
+def machine() -> dict[str, str | int | float]:
+    """Processor, cores, load, kernel and versions; nothing that names the machine itself."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -21,6 +21,8 @@ def machine() -> dict[str, str | int]:
     return {
         "processor": models[0] if models else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
+        # To be read before measuring: what others did with the cores.
+        "load_average": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "ucxnb": ucxnb.__version__,
