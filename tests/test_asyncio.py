@@ -595,11 +595,13 @@ if what == "accept":
 task = {"messages": Messages, "receive": Receive, "send": Send, "accept": Accept,
         "connect": Connect}[what]()
 
-def disturb(ready):
+def disturb(ready, over):
     while not ready.wait(1):
         pass
     time.sleep(rng.random() * 0.002)
     os.kill(os.getpid(), signal.SIGINT)
+    while not over.wait(2):  # asyncio may sleep through one that comes just as it begins to poll
+        os.kill(os.getpid(), signal.SIGINT)
 
 async def run(ready):
     ready.set()
@@ -607,14 +609,15 @@ async def run(ready):
     await asyncio.sleep(10)
 
 for _ in range(rounds):
-    ready = threading.Event()
+    ready, over = threading.Event(), threading.Event()
     task.before()
-    thread = threading.Thread(target=disturb, args=[ready])
+    thread = threading.Thread(target=disturb, args=[ready, over])
     thread.start()
     try:
         asyncio.run(run(ready))
     except KeyboardInterrupt:
         pass
+    over.set()
     thread.join()
     task.after()
 task.end()

@@ -141,6 +141,7 @@ cdef extern from "matching.h" nogil:
         uint64_t age
         size_t length
     int ucxnb_match(void *match) noexcept
+    int ucxnb_match_now(ucxnb_match_t *match)
     int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
     ucs_status_t ucxnb_fetch(const ucxnb_match_t *match, void *memory,
                              ucxnb_operation_t *operation)

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #define HARVEST_NS 50000000
+/* Steps of progress after which nothing is left in shared memory of what was there before them. */
+#define STEPS_TO_EMPTY 64
 /* Steps of progress before a thread that has little time looks at the clock. */
 #define STEPS_PER_LOOK 8
 /* Messages that are delivered before others get a turn. */
@@ -544,6 +546,24 @@ int ucxnb_match(void *arg)
     return result;
 }
 
+static int is_in_search(int result)
+{
+    return result == UCXNB_NO_MATCH || result == UCXNB_AGAIN;
+}
+
+int ucxnb_match_now(ucxnb_match_t *match)
+{
+    ucxnb_driver_t *driver = &match->engine->driver;
+    int result = ucxnb_match(match);
+    unsigned steps = 0, count = 1;
+
+    while (is_in_search(result) && count != 0 && steps++ < STEPS_TO_EMPTY) {
+        count = ucxnb_progress(driver);
+        result = ucxnb_match(match);
+    }
+    return result;
+}
+
 int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
 {
     ucxnb_driver_t *driver = &match->engine->driver;
@@ -551,19 +571,14 @@ int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
     int64_t deadline_ns = 0;
     unsigned steps = 0;
 
-    ucxnb_take_over(driver);
-    while (result == UCXNB_NO_MATCH || result == UCXNB_AGAIN) {
-        if (ucxnb_progress(driver) != 0 || result == UCXNB_AGAIN || patience_ns == 0) {
+    while (is_in_search(result)) {
+        if (ucxnb_progress(driver) != 0 || result == UCXNB_AGAIN) {
             result = ucxnb_match(match);
-        }
-        if (patience_ns == 0) {
-            return result;
-        }
-        if (++steps % STEPS_PER_LOOK == 0) {
+        } else if (++steps % STEPS_PER_LOOK == 0) {
             if (deadline_ns == 0) {
                 deadline_ns = ucxnb_now_ns() + patience_ns;
             } else if (ucxnb_now_ns() >= deadline_ns) {
-                return result;
+                break;
             }
         }
     }

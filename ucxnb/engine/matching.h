@@ -25,8 +25,10 @@ typedef struct {
 /* Look for the message once, or UCXNB_AGAIN; usable as ucxnb_ready_t on a ucxnb_match_t. */
 int ucxnb_match(void *match);
 
-/* The same again and again for about `patience_ns`, with steps of progress; at 0 one step. For those
- * who hold the GIL and have seen that nobody drives. */
+/* The same, with steps of progress until nothing is left of what had arrived. */
+int ucxnb_match_now(ucxnb_match_t *match);
+
+/* The same for about `patience_ns`: for those who hold the GIL and have seen that nobody drives. */
 int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns);
 
 /* The bytes of a matched message, into memory of its size. Like ucp_tag_msg_recv_nbx: UCS_OK, an

@@ -146,7 +146,10 @@ cdef class TagReceiver(TagSender):
         cdef int found = UCXNB_NO_MATCH
         cdef bint small
         if ucxnb_nobody_drives(&self.engine.driver):
-            found = ucxnb_match_soon(match, SOON_NS if wait and spin else 0)
+            if wait and spin:
+                found = ucxnb_match_soon(match, SOON_NS)
+            elif not wait:
+                found = ucxnb_match_now(match)
             small = match.length <= SMALL
             if found == UCXNB_MATCHED and small and match.operation == NULL:
                 status[0] = ucxnb_fetch(match, target, operation)
@@ -178,10 +181,7 @@ cdef class TagReceiver(TagSender):
         cdef int found
         if wait:
             return ucxnb_wait(&self.engine.driver, ucxnb_match, match, slice_end(deadline), spin)
-        found = ucxnb_match(match)
-        if found == UCXNB_NO_MATCH:
-            ucxnb_progress(&self.engine.driver)
-            found = ucxnb_match(match)
+        found = ucxnb_match_now(match)
         if found == UCXNB_AGAIN or found == UCXNB_NO_MATCH and self.engine.undelivered:
             flood_end = ucxnb_now_ns() + FLOOD_NS
             while (found == UCXNB_AGAIN or found == UCXNB_NO_MATCH and self.engine.undelivered):
