@@ -128,7 +128,7 @@ def test_the_whole_grammar_in_a_notebook():
     assert fields["text"] == "(b'hello <b>', 7, 9)"
     assert cell["html"].index("sent 3 bytes") < cell["html"].index("tag 8, 3 bytes: one")
     assert "UsageError: line 3: it takes an endpoint id" in wrong_cell["traceback"][0]
-    assert "<th>half, median us</th>" in benchmark["html"]
+    assert "<th>p50 us</th>" in benchmark["html"]
     assert "progress_interval_us" in config["html"]
     assert "messages sent" in stats["html"]
     assert "broadcast &lt;tag&gt; &lt;message&gt;" in usage["html"]

@@ -113,7 +113,7 @@ def test_the_whole_grammar_at_a_prompt(tmp_path):
         terminal.run("receive 1 7", "endpoint 1, tag 7, 11 bytes: hello there")
         terminal.run("broadcast 8 to all", "sent to endpoint 1")
         terminal.run("receive any 8 20", "endpoint 1, tag 8, 6 bytes: to all")
-        terminal.run("benchmark 1 8B", "half, median us")
+        terminal.run("benchmark 1 8B", "p50 us")
         terminal.run("stats", "message rate")
         terminal.run("config", "history_length")
         terminal.run("send 1", "usage: send <id> <tag> <message>")

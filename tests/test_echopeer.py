@@ -147,7 +147,7 @@ def test_closing_one_that_was_killed():
 
 
 def test_closing_one_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr("ucxnb.echopeer._GOODBYE", 0.2)
+    monkeypatch.setattr("ucxnb.peer_process._GOODBYE", 0.2)
     with EchoPeer() as peer:
         os.kill(peer.pid, signal.SIGSTOP)
     assert not alive(peer.pid)

@@ -1,4 +1,4 @@
-"""The command ``ucxnb``: lab, demo, serve, repl and info."""
+"""The command ``ucxnb``: lab, demo, serve, repl, bench and info."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1:0",
         help="host:port to listen on (default: %(default)s, a free port of this machine only)",
     )
+    _add_bench(commands)
     commands.add_parser(
         "repl",
         help="drive a worker by commands: connect, send, receive, ...",
@@ -107,6 +108,56 @@ def _parser() -> argparse.ArgumentParser:
         description="Print versions, transports and devices, what is missing and what that means.",
     )
     return parser
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure latency and bandwidth by message size, beside UCX's own limit",
+        description="Measure latency (half a round trip) and bandwidth (one way) by message size, "
+        "and beside them what ucx_perftest reaches over the same transports. Without an address "
+        "a second process on this machine is measured. Ctrl-C keeps what was measured.",
+    )
+    bench.add_argument(
+        "address",
+        nargs="?",
+        help="host:port of `ucxnb bench --serve`, or of `ucxnb serve` (latency only)",
+    )
+    bench.add_argument(
+        "--sizes", type=_sizes, metavar="8B,1KiB,...", help="message sizes (default: 8 B to 4 MiB)"
+    )
+    bench.add_argument(
+        "--transport",
+        choices=("auto", "shm", "tcp"),
+        default="auto",
+        help="way of the messages: UCX's choice, shared memory, TCP (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=0.3,
+        help="how long each test of a size takes (default: %(default)g)",
+    )
+    bench.add_argument("--no-limit", action="store_true", help="do not run ucx_perftest")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="save the run, to load it again")
+    bench.add_argument("--csv", type=Path, metavar="FILE", help="save the figures")
+    bench.add_argument(
+        "--serve",
+        nargs="?",
+        const="127.0.0.1:0",
+        metavar="address",
+        help="be the partner of who measures, until Ctrl-C (default: %(const)s, a free port of "
+        "this machine only)",
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from .text import parse_size
+
+    try:
+        return tuple(parse_size(word) for word in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
@@ -134,6 +185,25 @@ def _run(options: argparse.Namespace, passed_on: list[str]) -> int:
         from .console.repl import run_repl
 
         return run_repl()
+    if options.command == "bench":
+        return _bench(options)
     from .info import print_info
 
     return print_info()
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from .bench import DEFAULT_SIZES
+    from .bench_command import run_bench, run_partner
+
+    if options.serve is not None:
+        return run_partner(options.serve)
+    return run_bench(
+        options.address,
+        options.sizes or DEFAULT_SIZES,
+        transport=options.transport,
+        seconds=options.seconds,
+        limit=not options.no_limit,
+        json_file=options.json,
+        csv_file=options.csv,
+    )

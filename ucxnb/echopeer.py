@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-import warnings
-from typing import IO, Any
-
-from . import errors
-from .errors import OperationTimeoutError, UcxnbError
+from .peer_process import PeerProcess
 
 __all__ = ["EchoPeer"]
 
-_GOODBYE = 5.0  # seconds for the child to close its worker before it is killed
 
-
-class EchoPeer:
+class EchoPeer(PeerProcess):
     """A child process with a worker that sends every message back with the tag it came with.
 
     It listens on a free port of the loopback interface, and it ends with this process, however
@@ -61,139 +45,6 @@ class EchoPeer:
     """
 
     def __init__(self, *, start_timeout: float = 30.0) -> None:
-        self._lock = threading.Lock()
-        self._owner = os.getpid()
-        self._process: subprocess.Popen[bytes] | None = None
-        ready, child_ready = os.pipe()
-        with tempfile.TemporaryFile() as words, open(ready, "rb", buffering=0) as pipe:
-            try:
-                # UCX and threads do not survive a fork. -P: no imports from the current folder.
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "ucxnb.echopeer",
-                        str(child_ready),
-                        str(self._owner),
-                    ],
-                    stdin=subprocess.PIPE,
-                    stdout=words,
-                    stderr=words,
-                    pass_fds=[child_ready],
-                )
-            finally:
-                os.close(child_ready)
-            try:
-                started = _read_start(pipe, start_timeout)
-                if "address" not in started:
-                    raise _start_error(started, self._process, words)
-            except BaseException:
-                self._process.kill()
-                self.close()
-                raise
-        self.address: str = started["address"]
-        self.port: int = started["port"]
-        self.pid: int = self._process.pid
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._process is None
-
-    def close(self) -> None:
-        """End the child; its clients see it say goodbye. Closing again does nothing."""
-        with self._lock:
-            process, self._process = self._process, None
-        if process is None or os.getpid() != self._owner:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(_GOODBYE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def __enter__(self) -> EchoPeer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_process", None) is not None and os.getpid() == self._owner:
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
-            self.close()
-
-    def __repr__(self) -> str:
-        where = "closed" if self.closed else getattr(self, "address", "starting")
-        return f"<EchoPeer {where}>"
-
-
-def _read_start(pipe: IO[bytes], timeout: float) -> dict[str, Any]:
-    """Return what the child tells about its start, {} if it ended without a word."""
-    deadline = time.monotonic() + timeout
-    told = b""
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            raise OperationTimeoutError(
-                f"the echo peer did not listen within {timeout:g} s; give it a longer start_timeout"
-            )
-        piece = pipe.read(65536)
-        if not piece:
-            return json.loads(told) if told else {}
-        told += piece
-
-
-def _start_error(
-    started: dict[str, Any], process: subprocess.Popen[bytes], words: IO[bytes]
-) -> UcxnbError:
-    if "error" in started:
-        kind = getattr(errors, started["error"], UcxnbError)
-        with contextlib.suppress(TypeError):
-            return kind(started["message"])
-        return UcxnbError(started["message"])
-    code = process.wait(_GOODBYE)
-    words.seek(0)
-    said = words.read()[-10_000:].decode(errors="replace").strip() or "nothing"
-    return UcxnbError(
-        f"the echo peer ended with exit code {code} before it listened; it said:\n{said}"
-    )
-
-
-def _run_child(ready: int, parent: int) -> None:
-    """Say where the child listens, then echo until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the parent's terminal is the parent's
-    from .echo import echo_messages
-    from .worker import UcxWorker
-
-    with open(ready, "w") as pipe:
-        try:
-            worker = UcxWorker(name=f"echo-{os.getpid()}")
-            listener = worker.create_listener("127.0.0.1:0")
-        except UcxnbError as error:
-            json.dump({"error": type(error).__name__, "message": str(error)}, pipe)
-            return
-        json.dump({"address": listener.address, "port": listener.port}, pipe)
-    threading.Thread(target=_close_with_parent, args=[worker], daemon=True).start()
-    with worker:
-        # Another child of the parent's may hold the pipe open, so its life is looked at as well.
-        echo_messages(worker, until=lambda: os.getppid() != parent)
-
-
-def _close_with_parent(worker: Any) -> None:
-    from .engine import mark_toolkit_thread
-
-    mark_toolkit_thread()
-    while os.read(0, 4096):
-        pass
-    last = threading.Timer(_GOODBYE, os._exit, [1])
-    last.daemon = True
-    last.start()
-    worker.close()
-
-
-if __name__ == "__main__":
-    _run_child(int(sys.argv[1]), int(sys.argv[2]))
+        super().__init__(
+            "the echo peer", "echo", "ucxnb.echo:echo_messages", start_timeout=start_timeout
+        )

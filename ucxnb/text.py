@@ -14,6 +14,7 @@ __all__ = [
     "preview",
     "safe_html",
     "shortened",
+    "size_text",
 ]
 
 LARGEST_PAYLOAD = 1 << 30
@@ -92,6 +93,14 @@ def parse_hex(text: str) -> bytes:
 def count_bytes(count: int) -> str:
     """Write a number of bytes: ``"1 byte"``, ``"1,024 bytes"``."""
     return "1 byte" if count == 1 else f"{count:,} bytes"
+
+
+def size_text(nbytes: int) -> str:
+    """Write a message size as `parse_size` reads it: ``"64 B"``, ``"4 KiB"``, ``"1 MiB"``."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if nbytes and nbytes % factor == 0:
+            return f"{nbytes // factor} {unit}"
+    return f"{nbytes} B"
 
 
 def shortened(text: str, most: int) -> str:

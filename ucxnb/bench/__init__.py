@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from .echo import EchoTiming, time_echoes
+from .measure import Measurement, Progress
+from .pair import TRANSPORTS, private_pair
+from .partner import BenchPartner, serve_measurements
 from .perftest import PerftestResult, run_perftest
+from .row import BenchRow
+from .run import BenchRun, runs_to_csv, runs_to_pandas
+from .sizes import DEFAULT_SIZES, sizes_between
 
-__all__ = ["EchoTiming", "PerftestResult", "run_perftest", "time_echoes"]
+__all__ = [
+    "DEFAULT_SIZES",
+    "TRANSPORTS",
+    "BenchPartner",
+    "BenchRow",
+    "BenchRun",
+    "Measurement",
+    "PerftestResult",
+    "Progress",
+    "private_pair",
+    "run_perftest",
+    "runs_to_csv",
+    "runs_to_pandas",
+    "serve_measurements",
+    "sizes_between",
+]

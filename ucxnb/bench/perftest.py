@@ -7,7 +7,7 @@ import csv
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ..ucx_programs import find_ucx_program
 __all__ = ["PerftestResult", "run_perftest"]
 
 _START_TIMEOUT = 10.0
+_LOOK_UP = 0.1  # seconds between two looks at `should_stop`
 _LISTENING = "0A"  # in the fourth column of /proc/net/tcp
 
 
@@ -52,7 +53,8 @@ def run_perftest(
     transports: Sequence[str] = (),
     percentile: float = 50.0,
     timeout: float = 60.0,
-) -> PerftestResult:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> PerftestResult | None:
     """Run ``ucx_perftest`` between two processes of this machine.
 
     Parameters
@@ -69,10 +71,13 @@ def run_perftest(
         Which of the latencies to give.
     timeout : float
         Seconds until both processes are ended.
+    should_stop : callable
+        Asked ten times a second; True ends both processes.
 
     Returns
     -------
-    PerftestResult
+    PerftestResult or None
+        None if it was told to stop.
 
     Raises
     ------
@@ -93,20 +98,31 @@ def run_perftest(
     with _server(program, environment) as port:
         what = ["-t", test, "-s", str(nbytes), "-n", str(iterations)]
         how = ["-w", str(max(1, iterations // 10)), "-R", str(percentile), "-v"]
-        try:
-            done = subprocess.run(
-                [program, "-p", str(port), *what, *how, "127.0.0.1"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-            )
-        except subprocess.TimeoutExpired:
-            raise UcxError(
-                f"ucx_perftest -t {test} -s {nbytes} did not end in {timeout} s"
-            ) from None
-    return _parse(done.stdout, done.stdout + done.stderr)
+        client = subprocess.Popen(
+            [program, "-p", str(port), *what, *how, "127.0.0.1"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        end = time.monotonic() + timeout
+        with client:
+            try:
+                while True:
+                    try:
+                        output, words = client.communicate(timeout=_LOOK_UP)
+                        break
+                    except subprocess.TimeoutExpired:
+                        if should_stop():
+                            return None
+                        if time.monotonic() > end:
+                            raise UcxError(
+                                f"ucx_perftest -t {test} -s {nbytes} did not end in {timeout} s"
+                            ) from None
+            finally:
+                client.kill()
+    return _parse(output, output + words)
 
 
 def _parse(output: str, words: str) -> PerftestResult:

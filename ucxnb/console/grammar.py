@@ -188,7 +188,7 @@ COMMANDS = {
         Command(
             "benchmark",
             "[id] [sizes]",
-            "time round trips with a peer that echoes; sizes as in 8B,1KiB,1MiB",
+            "measure a peer that echoes or takes part; sizes as in 8B,1KiB,1MiB",
             _benchmark,
             True,
         ),

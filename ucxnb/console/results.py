@@ -6,7 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..bench import EchoTiming
+from ..bench import BenchRow
+from ..bench.row import row_cells, row_head
 from ..config import WorkerConfig
 from ..endpoint_info import EndpointInfo
 from ..frontdoor import Listener
@@ -182,23 +183,14 @@ class EndpointTable(_Table, list[EndpointInfo]):
         ]
 
 
-class TimingTable(_Table, list[EchoTiming]):
-    """Round trips by message size."""
+class TimingTable(_Table, list[BenchRow]):
+    """Latency and rate by message size."""
 
     __slots__ = ()
-    _head = ("bytes", "round trips", "half, median us", "99 of 100 below us", "MB/s each way")
+    _head = row_head(limit=False)
 
     def _rows(self) -> list[Sequence[str]]:
-        return [
-            (
-                f"{timing.nbytes:,}",
-                f"{timing.rounds:,}",
-                f"{timing.median_us:,.2f}",
-                f"{timing.p99_us:,.2f}",
-                f"{timing.bandwidth / 1e6:,.1f}",
-            )
-            for timing in self
-        ]
+        return [row_cells(row, limit=False) for row in self]
 
 
 def text_of(value: object) -> str:

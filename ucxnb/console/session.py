@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..bench import time_echoes
-from ..bench.echo import DEFAULT_SIZES
+from ..bench import DEFAULT_SIZES, Measurement
 from ..config import WorkerConfig
 from ..endpoint_info import EndpointInfo, EndpointState
 from ..frontdoor import Listener
@@ -116,7 +115,9 @@ class Session:
                 COMMANDS["benchmark"],
                 f"there is no endpoint {endpoint_id}; a size without one needs a unit, as in 64B",
             )
-        return TimingTable(time_echoes(self.worker, endpoint_id, sizes or DEFAULT_SIZES))
+        return TimingTable(
+            Measurement(self.worker, endpoint_id, sizes or DEFAULT_SIZES, limit=False)
+        )
 
     def _config(self) -> WorkerConfig:
         return self.worker.config
