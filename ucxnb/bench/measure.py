@@ -184,7 +184,8 @@ class Measurement:
     def _step_done(self) -> None:
         now = time.monotonic()
         if self._plan:
-            self._took[self._plan[0][0]] = now - self._step_began
+            kind = self._plan[0][0]
+            self._took[kind] = (self._took[kind] + now - self._step_began) / 2
             self._plan = self._plan[1:]
         self._step_began = now
 

@@ -89,7 +89,7 @@ class BenchRun:
         )
 
     def to_csv(self, path: str | PathLike[str] | None = None) -> str:
-        """Write the rows as CSV: sizes in bytes, times in microseconds, bandwidth in bytes a second.
+        """Write the rows as CSV, in bytes, microseconds and bytes a second.
 
         Parameters
         ----------

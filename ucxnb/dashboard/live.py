@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import anywidget
-import bokeh
 import traitlets
-from bokeh.embed import json_item
 from bokeh.models import LayoutDOM
 
+from .bokeh_widget import BokehWidget, static_text
 from .series import Series
 
 __all__ = ["LiveView"]
 
-_STATIC = Path(__file__).parent / "static"
-_BOKEHJS = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
 
-
-class LiveView(anywidget.AnyWidget):
+class LiveView(BokehWidget):
     """Show a bokeh layout and stream points into its sources, one message per `publish`.
 
-    BokehJS is the one of the installed bokeh package and travels with the widget, so a notebook
-    needs neither a network nor ``output_notebook``. Points go one way, from one thread.
+    Points go one way, from one thread.
 
     Parameters
     ----------
@@ -37,13 +29,9 @@ class LiveView(anywidget.AnyWidget):
         What a screen reader says about the plots.
     """
 
-    _esm = _STATIC / "live.js"
-    _css = _STATIC / "live.css"
+    _esm = static_text("bokeh_widget.js", "live.js")
+    _css = static_text("bokeh_widget.css", "live.css")
 
-    item = traitlets.Unicode(help="The layout as bokeh's JSON, without points.").tag(sync=True)
-    bokehjs = traitlets.Unicode(help="Source of BokehJS.").tag(sync=True)
-    bokeh_version = traitlets.Unicode(bokeh.__version__, help="Its version.").tag(sync=True)
-    label = traitlets.Unicode(help="Text alternative of the plots.").tag(sync=True)
     paused = traitlets.Bool(help="Whether the plots stand still.").tag(sync=True)
     ended = traitlets.Unicode(help="Why nothing comes any more; empty while live.").tag(sync=True)
     snapshot = traitlets.Dict(help="All points, for a page that opens later.").tag(sync=True)
@@ -51,11 +39,7 @@ class LiveView(anywidget.AnyWidget):
     def __init__(self, root: LayoutDOM, series: Mapping[str, Series], label: str) -> None:
         self._series = dict(series)
         self._counters: dict[str, Any] = {}
-        super().__init__(
-            item=json.dumps(json_item(root)),
-            bokehjs=_BOKEHJS.read_text(encoding="utf-8"),
-            label=label,
-        )
+        super().__init__(root, label)
 
     def publish(self, counters: Mapping[str, Any], *, full: bool) -> None:
         """Send what is new to every page that shows this, in one binary message.
@@ -90,12 +74,3 @@ class LiveView(anywidget.AnyWidget):
                 },
             }
         return super().get_state(key, drop_defaults)
-
-    def close(self) -> None:
-        """Take the view off every page and free it, with its layout, a widget as well."""
-        super().close()
-        if "layout" in self._trait_values:
-            self.layout.close()
-
-    def __repr__(self) -> str:
-        return f"<LiveView {self.label!r}>"

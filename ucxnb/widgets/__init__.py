@@ -6,10 +6,18 @@ blocks the kernel. Closing a panel leaves the worker and its connections as they
 
 from __future__ import annotations
 
+from .bench_panel import BenchPanel
 from .broadcast_panel import BroadcastPanel
 from .connect_panel import ConnectPanel
 from .control_room import ControlRoom
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
 
-__all__ = ["BroadcastPanel", "ConnectPanel", "ControlRoom", "ReceivePanel", "SendPanel"]
+__all__ = [
+    "BenchPanel",
+    "BroadcastPanel",
+    "ConnectPanel",
+    "ControlRoom",
+    "ReceivePanel",
+    "SendPanel",
+]

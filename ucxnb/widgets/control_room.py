@@ -8,6 +8,7 @@ import ipywidgets
 
 from ..dashboard.cell import close_with_cell, forget
 from ..text import safe_html
+from .bench_panel import BenchPanel
 from .broadcast_panel import BroadcastPanel
 from .connect_panel import ConnectPanel
 from .panel import Panel, close_parts, stylesheet
@@ -40,6 +41,7 @@ class ControlRoom(ipywidgets.VBox):
     send_panel : SendPanel
     broadcast_panel : BroadcastPanel
     receive_panel : ReceivePanel
+    bench_panel : BenchPanel
     dashboard : ucxnb.dashboard.Dashboard
     """
 
@@ -54,21 +56,25 @@ class ControlRoom(ipywidgets.VBox):
         self.send_panel = SendPanel(worker, in_room=True)
         self.broadcast_panel = BroadcastPanel(worker, in_room=True)
         self.receive_panel = ReceivePanel(worker, in_room=True)
-        panels: tuple[Panel, ...] = (
-            self.connect_panel,
-            self.send_panel,
-            self.receive_panel,
-            self.broadcast_panel,
-        )
+        self.bench_panel = BenchPanel(worker, in_room=True, folded=True)
+        messaging = (self.send_panel, self.receive_panel, self.broadcast_panel)
+        panels: tuple[Panel, ...] = (self.connect_panel, *messaging, self.bench_panel)
         traffic = ipywidgets.VBox([self.dashboard.widget])
         traffic.add_class("ucxnb-panel")
-        messages = ipywidgets.HBox(panels[1:])
+        messages = ipywidgets.HBox(messaging)
         messages.add_class("ucxnb-columns")
         title = ipywidgets.HTML(
             '<div class="ucxnb-title" role="heading" aria-level="2">Control room'
             f'<span class="ucxnb-subtitle">{safe_html(worker.name, 80)}</span></div>'
         )
-        self.children = (stylesheet(), title, self.connect_panel, messages, traffic)
+        self.children = (
+            stylesheet(),
+            title,
+            self.connect_panel,
+            messages,
+            traffic,
+            self.bench_panel,
+        )
         self.add_class("ucxnb-room")
         self._watch = Watch(worker, panels)
         close_with_cell(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
@@ -31,11 +31,13 @@ class Panel(ipywidgets.VBox):
         The worker to drive. Closing the panel does not close it.
     in_room : bool
         Whether a control room looks after style sheet, refreshing and closing.
+    folded : bool
+        Whether it shows its title only, until it is opened by the button beside it.
     """
 
     _title = ""
 
-    def __init__(self, worker: UcxWorker, *, in_room: bool = False) -> None:
+    def __init__(self, worker: UcxWorker, *, in_room: bool = False, folded: bool = False) -> None:
         super().__init__()
         self._worker = worker
         self._status = StatusLine()
@@ -48,7 +50,11 @@ class Panel(ipywidgets.VBox):
         self._watch: Watch | None = None
         controls = self._build()
         first = [] if in_room else [stylesheet()]
-        self.children = (*first, heading(self._title), *controls, self._status)
+        body = (*controls, self._status)
+        if folded:
+            self.children = (*first, *_foldable(self._title, body))
+        else:
+            self.children = (*first, heading(self._title), *body)
         self.add_class("ucxnb-panel")
         self._set_busy(False)
         if not in_room:
@@ -167,6 +173,27 @@ class Panel(ipywidgets.VBox):
 def heading(text: str) -> ipywidgets.HTML:
     """Make the title of a panel."""
     return ipywidgets.HTML(f'<div class="ucxnb-heading" role="heading" aria-level="3">{text}</div>')
+
+
+def _foldable(
+    title: str, body: Sequence[ipywidgets.Widget]
+) -> tuple[ipywidgets.HBox, ipywidgets.VBox]:
+    """Hide a body behind a button beside the title."""
+    fold = ipywidgets.ToggleButton(
+        description="Open", icon="chevron-down", tooltip=f"Show {title}", layout={"width": "auto"}
+    )
+    inside = ipywidgets.VBox(body, layout={"display": "none"})
+    inside.add_class("ucxnb-folded")
+
+    def show(change: dict[str, Any]) -> None:
+        inside.layout.display = None if change["new"] else "none"
+        fold.description = "Close" if change["new"] else "Open"
+        fold.icon = "chevron-up" if change["new"] else "chevron-down"
+
+    fold.observe(show, "value")
+    row = ipywidgets.HBox([heading(title), fold])
+    row.add_class("ucxnb-field-row")
+    return row, inside
 
 
 def stylesheet() -> ipywidgets.HTML:

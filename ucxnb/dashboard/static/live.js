@@ -1,23 +1,4 @@
-// Shows a bokeh layout and keeps it up to date from the kernel's binary messages (see live.py).
-
-const COPIES = "__ucxnb_bokeh__";
-
-// The page's own BokehJS if it has our version, else a private copy, with the loaders that would
-// catch it (AMD, CommonJS) out of its sight.
-function loadBokeh(model) {
-  const version = model.get("bokeh_version");
-  if (window.Bokeh?.version === version) return window.Bokeh;
-  const copies = (window[COPIES] ??= {});
-  if (!copies[version]) {
-    const others = window.Bokeh;
-    const run = new Function("define", "module", "exports", model.get("bokehjs"));
-    run.call(window, undefined, undefined, undefined);
-    copies[version] = window.Bokeh;
-    if (others) window.Bokeh = others;
-    else delete window.Bokeh;
-  }
-  return copies[version];
-}
+// Keeps a bokeh layout up to date from the kernel's binary messages (see live.py).
 
 function toFloats(view) {
   const { buffer, byteOffset, byteLength } = view;
@@ -29,13 +10,6 @@ function joined(old, added, length) {
   all.set(old);
   all.set(added, old.length);
   return all.slice(Math.max(0, all.length - length));
-}
-
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
 }
 
 // ---- the points, kept once for all views of a widget
@@ -69,35 +43,6 @@ class Store {
     }
     this.counters = counters;
     for (const view of this.views) view.schedule();
-  }
-}
-
-// ---- colours: bokeh draws on a canvas, so the page's theme must be read and set
-
-function isLight(color) {
-  const context = document.createElement("canvas").getContext("2d");
-  context.fillStyle = color;
-  context.fillRect(0, 0, 1, 1);
-  const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 127;
-}
-
-function paint(bokehDocument, el) {
-  el.dataset.theme = isLight(getComputedStyle(el).color) ? "dark" : "light";
-  const style = getComputedStyle(el);
-  const css = (name) => style.getPropertyValue(`--ucxnb-${name}`).trim();
-  const font = style.fontFamily;
-  for (const model of bokehDocument._all_models.values()) {
-    if (model.type === "LinearAxis")
-      model.setv({
-        axis_line_color: model.name === "time" ? css("grid") : null,
-        major_label_text_color: css("muted"),
-        major_label_text_font: font,
-      });
-    else if (model.type === "Grid") model.setv({ grid_line_color: css("grid") });
-    else if (model.type === "Title") model.setv({ text_color: css("text"), text_font: font });
-    else if (model.type === "GlyphRenderer" && model.name)
-      model.glyph.setv({ line_color: css(model.name) });
   }
 }
 
@@ -137,24 +82,8 @@ class View {
   }
 
   async start(Bokeh) {
-    const item = JSON.parse(this.model.get("item"));
-    this.plots.id = `ucxnb-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
-    item.target_id = this.plots.id;
-    // BokehJS looks its target up in the page, where the view arrives a moment after render.
-    while (!this.plots.isConnected) await new Promise(requestAnimationFrame);
-    const views = await Bokeh.embed.embed_item(item, this.plots.id);
-    // Not "the newest of Bokeh.documents": another view may have been embedded meanwhile.
-    const bokehDocument = [...views.roots][0].model.document;
+    const { bokehDocument, free } = await embedLayout(Bokeh, this.model, this.el, this.plots);
     this.#bokehDocument = bokehDocument;
-
-    const repaint = () => paint(bokehDocument, this.el);
-    repaint();
-    // The theme's stylesheet may arrive after the attribute that announces it.
-    const themes = new MutationObserver(() => {
-      repaint();
-      setTimeout(repaint, 300);
-    });
-    themes.observe(document.body, { attributes: true });
     const screen = new IntersectionObserver(([entry]) => {
       this.#onScreen = entry.isIntersecting;
       this.schedule();
@@ -170,12 +99,9 @@ class View {
     return () => {
       this.store.views.delete(this);
       this.model.off("change:paused change:ended", onState);
-      themes.disconnect();
       screen.disconnect();
       this.#bokehDocument = null;
-      const index = Bokeh.documents.indexOf(bokehDocument);
-      if (index >= 0) Bokeh.documents.splice(index, 1);
-      bokehDocument.clear();
+      free();
     };
   }
 
