@@ -171,11 +171,10 @@ def _add_legend(plot: figure, *lines: GlyphRenderer) -> None:
     # An item for each: those of one item must share a source.
     legend = Legend(
         items=[LegendItem(label={"field": "run"}, renderers=[line]) for line in lines],
-        location="top_left",
+        location="bottom_right",
         background_fill_color=None,
         border_line_color=None,
         label_text_font_size="12px",
-        padding=4,
         spacing=2,
         glyph_width=26,
     )
