@@ -13,11 +13,18 @@ from eventually import eventually
 from ucxnb import UcxWorker
 from ucxnb.message import Message
 from ucxnb.text import parse_hex, parse_size, parse_tag, preview, safe_html
-from ucxnb.widgets import BroadcastPanel, ConnectPanel, ControlRoom, ReceivePanel, SendPanel
+from ucxnb.widgets import (
+    BenchPanel,
+    BroadcastPanel,
+    ConnectPanel,
+    ControlRoom,
+    ReceivePanel,
+    SendPanel,
+)
 from ucxnb.widgets.message_log import MessageLog
 from ucxnb.widgets.panel import Panel
 
-PANELS = (ConnectPanel, SendPanel, ReceivePanel, BroadcastPanel)
+PANELS = (ConnectPanel, SendPanel, ReceivePanel, BroadcastPanel, BenchPanel)
 
 
 class Two:
