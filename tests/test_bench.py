@@ -32,8 +32,9 @@ from ucxnb.bench import (
     BenchRow,
     BenchRun,
     Measurement,
+    Perftest,
     private_pair,
-    run_perftest,
+    run_perftests,
     runs_to_csv,
     sizes_between,
 )
@@ -160,7 +161,14 @@ def test_one_that_was_told_before_it_began(connected):
 def test_a_stop_ends_ucx_perftest():
     began = time.monotonic()
     stop = lambda: time.monotonic() > began + 0.5  # noqa: E731
-    assert run_perftest("tag_lat", 8, 10**9, should_stop=stop) is None
+    assert list(run_perftests([Perftest("tag_lat", 8, 10**9)], should_stop=stop)) == []
+
+
+def test_ucx_perftest_that_fails_or_takes_too_long_says_so():
+    with pytest.raises(UcxError, match=r"failed: [\s\S]*nonsense"):
+        list(run_perftests([Perftest("nonsense", 8, 10)]))
+    with pytest.raises(UcxError, match=r"tag_lat -s 8 did not end in 0\.5 s"):
+        list(run_perftests([Perftest("tag_lat", 8, 10**9)], timeout=0.5))
 
 
 def interrupted(channel, address):
@@ -293,12 +301,12 @@ def test_without_ucx_perftest_there_is_no_limit_and_it_says_so(connected, monkey
     assert row.limit_us is None
     assert "there is no ucx_perftest" in measurement.run.note
     with pytest.raises(MissingUcxError):
-        run_perftest("tag_lat", 8, 10)
+        next(run_perftests([Perftest("tag_lat", 8, 10)]))
 
 
 def test_a_ucx_perftest_that_fails_costs_the_limit_only(connected, monkeypatch):
     monkeypatch.setattr(
-        "ucxnb.bench.limit.run_perftest", lambda *_, **__: (_ for _ in ()).throw(UcxError("boom"))
+        "ucxnb.bench.measure.measure_limits", lambda *_: (_ for _ in ()).throw(UcxError("boom"))
     )
     measurement = Measurement(*connected, (8,), seconds=0.03)
     (row,) = measurement

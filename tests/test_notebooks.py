@@ -53,6 +53,13 @@ WORDS = {
         "median",
         "b'the answer to from asyncio.run'",
     ],
+    "05_benchmark.ipynb": [
+        "2,097,152 bytes: ",
+        "BenchRun(name='TCP, by a call'",
+        "times the limit",
+        "run,transports,nbytes,rounds",
+        "p50_us",
+    ],
 }
 # Programs that a notebook runs in a second process, and docs/examples has as well.
 PROGRAMS = {"02_client_server.ipynb": "server.py", "04_async.ipynb": "async_server.py"}

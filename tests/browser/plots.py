@@ -34,6 +34,11 @@ def latest_point(page: Page, source: str) -> dict[str, Any]:
     )
 
 
+def source_columns(page: Page, source: str) -> dict[str, Any]:
+    """The columns of a data source."""
+    return page.evaluate(f"(name) => {{ {_DOCUMENTS} return sources(name).at(-1).data; }}", source)
+
+
 def watch_updates(page: Page, source: str) -> None:
     """Note the time of every change of a data source from now on."""
     page.evaluate(

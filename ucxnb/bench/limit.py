@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from ..address import parse_address
@@ -10,13 +11,15 @@ from ..endpoint_info import EndpointInfo
 from ..errors import AddressError
 from ..transports import is_shared_memory
 from ..ucx_programs import find_ucx_program
-from .perftest import run_perftest
+from .perftest import Perftest, run_perftests
 
-__all__ = ["Limit", "measure_limit", "why_no_limit"]
+__all__ = ["Limit", "measure_limits", "why_no_limit"]
 
-_SECONDS = 0.1  # of each test, besides its start
-_LEAST, _MOST = 20, 500_000  # messages of a test
-_TIMEOUT = 15.0  # its two processes never sleep: where others need the cores, they crawl
+# At most a tenth of a second or so of each test, over shared memory as over TCP.
+_LEAST = 4
+_MOST_ROUND_TRIPS, _ROUND_TRIP_BYTES = 5_000, 32 << 20
+_MOST_MESSAGES, _MESSAGE_BYTES = 30_000, 64 << 20
+_TIMEOUT = 8.0  # its two processes never sleep: where others need the cores, they crawl
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,55 +58,48 @@ def why_no_limit(info: EndpointInfo) -> str:
     return ""
 
 
-def measure_limit(
-    nbytes: int,
+def measure_limits(
+    sizes: Sequence[int],
     transports: Sequence[str],
-    p50_us: float,
-    message_rate: float,
-    should_stop: Callable[[], bool],
-) -> Limit | None:
-    """Run ``ucx_perftest`` for one size.
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Generator[Limit, None, None]:
+    """Run ``ucx_perftest`` for each size.
 
     Parameters
     ----------
-    nbytes : int
-        Message size, bytes.
+    sizes : sequence of int
+        Message sizes, bytes, at least 1.
     transports : sequence of str
         Those of the connection, as ``"transport/device"``.
-    p50_us, message_rate : float
-        What the connection reached, for the number of messages.
     should_stop : callable
-        As in `run_perftest`.
+        As in `run_perftests`.
 
-    Returns
-    -------
-    Limit or None
-        None if it was told to stop.
+    Yields
+    ------
+    Limit
+        One for each size, as it is done; fewer if it was told to stop.
 
     Raises
     ------
     MissingUcxError, UcxError
-        As `run_perftest`.
+        As `run_perftests`.
     """
-    names = list(dict.fromkeys(name.partition("/")[0] for name in transports))
-    figures = []
-    for test, count in (
-        ("tag_lat", _SECONDS * 1e6 / max(p50_us, 0.01) / 2),
-        ("tag_bw", _SECONDS * message_rate),
-    ):
-        iterations = max(_LEAST, min(_MOST, int(count)))
-        result = run_perftest(
-            test,
-            nbytes,
-            iterations,
-            transports=names,
-            timeout=_TIMEOUT,
-            should_stop=should_stop,
+    tests = [
+        Perftest(kind, nbytes, max(_LEAST, min(most, total // nbytes)))
+        for nbytes in sizes
+        for kind, most, total in (
+            ("tag_lat", _MOST_ROUND_TRIPS, _ROUND_TRIP_BYTES),
+            ("tag_bw", _MOST_MESSAGES, _MESSAGE_BYTES),
         )
-        if result is None:
-            return None
-        figures.append(result)
-    return Limit(figures[0].percentile_us, figures[1].message_rate)
+    ]
+    names = list(dict.fromkeys(name.partition("/")[0] for name in transports))
+    results = run_perftests(tests, transports=names, timeout=_TIMEOUT, should_stop=should_stop)
+    with contextlib.closing(results):  # its processes end at once if the caller stops early
+        for latency in results:
+            bandwidth = next(results, None)
+            if bandwidth is None:
+                return
+            yield Limit(latency.p50_us, bandwidth.message_rate)
 
 
 def _is_loopback(address: str) -> bool:

@@ -11,7 +11,7 @@ from ..endpoint_info import EndpointInfo
 from ..errors import ArgumentError, MissingUcxError, UcxError, UnknownEndpointError
 from ..worker import UcxWorker
 from .latency import time_round_trips
-from .limit import measure_limit, why_no_limit
+from .limit import Limit, measure_limits, why_no_limit
 from .protocol import LARGEST
 from .row import BenchRow
 from .run import BenchRun
@@ -21,8 +21,9 @@ from .stream import time_stream
 
 __all__ = ["Measurement", "Progress"]
 
+_WARM_UP = 0.01  # seconds
 _ECHO_ONLY = "the peer only echoes: latency, and no bandwidth"
-_FIRST_GUESS = {"latency": 0.35, "stream": 0.4, "limit": 1.5}  # seconds, the first two for 0.3
+_FIRST_GUESS = {"latency": 0.35, "stream": 0.4, "limit": 0.5}  # seconds, the first two for 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,9 @@ class Progress:
 class Measurement:
     """Measure a connection: iterate over it, and get a `BenchRow` for each size as it is done.
 
-    For each size: half round trips, then messages one way as fast as they go, then what
-    ``ucx_perftest`` reaches over the same transports. One thread iterates; any thread may look
-    at the attributes.
+    First what ``ucx_perftest`` reaches over the same transports, with all sizes; then, for each
+    size, half round trips, and messages one way as fast as they go. One thread iterates; any
+    thread may look at the attributes.
 
     Parameters
     ----------
@@ -149,9 +150,14 @@ class Measurement:
         if not session.has_partner:
             why = "; ".join(filter(None, [_ECHO_ONLY, why]))
         self.run = replace(self.run, note=why)
-        kinds = ["latency", *["stream"] * session.has_partner, *["limit"] * with_limit]
+        kinds = ["latency", *["stream"] * session.has_partner]
+        steps = [("limit", nbytes) for nbytes in self._sizes if nbytes and with_limit]
         self._began = self._step_began = time.monotonic()
-        self._plan = [(kind, nbytes) for nbytes in self._sizes for kind in kinds]
+        self._plan = steps + [(kind, nbytes) for nbytes in self._sizes for kind in kinds]
+        # Before the first messages UCX tells of the transport that the peers met on.
+        time_round_trips(session, 8, _WARM_UP)
+        self.run = replace(self.run, transports=self._info().transports)
+        limits = self._measure_limits([nbytes for _, nbytes in steps])
         for nbytes in self._sizes:
             latency = time_round_trips(session, nbytes, self._seconds)
             row = BenchRow(nbytes, latency.rounds, latency.p50_us, latency.p99_us, latency.p999_us)
@@ -159,27 +165,26 @@ class Measurement:
             if session.has_partner:
                 row = replace(row, message_rate=time_stream(session, nbytes, self._seconds))
                 self._step_done()
-            # Before the first message UCX tells of the transport that the peers met on.
-            self.run = replace(self.run, transports=self._info().transports)
-            if with_limit:
-                row = self._add_limit(row)
-                self._step_done()
-            self.run = self.run.with_row(row)
+            if nbytes in limits:
+                limit = limits[nbytes]
+                row = replace(row, limit_us=limit.p50_us, limit_rate=limit.message_rate)
+            self.run = replace(self.run.with_row(row), transports=self._info().transports)
             yield row
 
-    def _add_limit(self, row: BenchRow) -> BenchRow:
-        rate = row.message_rate or 5e5 / row.p50_us
+    def _measure_limits(self, sizes: Sequence[int]) -> dict[int, Limit]:
+        limits: dict[int, Limit] = {}
+        if not sizes:
+            return limits
         try:
-            limit = measure_limit(
-                row.nbytes, self.run.transports, row.p50_us, rate, self._should_stop
-            )
+            for limit in measure_limits(sizes, self.run.transports, self._should_stop):
+                limits[sizes[len(limits)]] = limit
+                self._step_done()
         except (MissingUcxError, UcxError) as error:
-            # The figures of the connection itself are good.
-            self.run = replace(self.run, note=f"no limit for {row.nbytes:,} bytes: {error!s:.200}")
-            return row
-        if limit is None:
-            return row
-        return replace(row, limit_us=limit.p50_us, limit_rate=limit.message_rate)
+            # The figures of the connection itself will be good.
+            size = sizes[len(limits)]
+            self.run = replace(self.run, note=f"no limit from {size:,} bytes on: {error!s:.200}")
+            self._plan = [step for step in self._plan if step[0] != "limit"]
+        return limits
 
     def _step_done(self) -> None:
         now = time.monotonic()
