@@ -440,6 +440,9 @@ def test_the_command_says_what_is_wrong(tmp_path):
     done = bench("127.0.0.1:1")
     assert (done.returncode, done.stdout) == (1, "")
     assert "nothing listens there" in done.stderr
+    done = bench("127.0.0.1:1", "--serve", "127.0.0.1:0")
+    assert done.returncode == 1
+    assert "as in --serve 127.0.0.1:1" in done.stderr
     done = bench("--csv", str(tmp_path / "no" / "such"))
     assert done.returncode == 1
     assert "No such file" in done.stderr

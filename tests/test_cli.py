@@ -76,7 +76,7 @@ def free_port() -> int:
 def test_help_names_every_command():
     done = run("--help")
     assert done.returncode == 0
-    assert all(word in done.stdout for word in ("lab", "demo", "serve", "repl", "info"))
+    assert all(word in done.stdout for word in ("lab", "demo", "serve", "repl", "bench", "info"))
 
 
 @pytest.mark.parametrize(

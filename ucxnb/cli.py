@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import UcxnbError
+from .errors import UcxnbError, UsageError
 
 __all__ = ["main"]
 
@@ -197,6 +197,11 @@ def _bench(options: argparse.Namespace) -> int:
     from .bench_command import run_bench, run_partner
 
     if options.serve is not None:
+        if options.address is not None:
+            raise UsageError(
+                "with --serve nobody is measured: write its address after it, as in "
+                f"--serve {options.address}"
+            )
         return run_partner(options.serve)
     return run_bench(
         options.address,

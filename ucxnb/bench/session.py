@@ -120,7 +120,8 @@ class Session:
             except OperationTimeoutError:
                 if time.monotonic() > end:
                     raise OperationTimeoutError(
-                        f"endpoint {self.endpoint_id} answered nothing in {patience:g} s: {_ADVICE}"
+                        f"endpoint {self.endpoint_id} answered nothing in {patience:g} s: "
+                        f"{_ADVICE}; nobody else may receive from it meanwhile"
                     ) from None
 
     def _send(self, data: bytes) -> None:
