@@ -240,7 +240,7 @@ def test_a_script_goes_through_the_whole_grammar():
         "endpoint 1, tag 8, 2 bytes: 00 ff",
         "sent to endpoint 1",
         "endpoint 1, tag 9, 6 bytes: to all",
-        "round trips",
+        "p99.9 us",
         "messages sent",
         "progress_interval_us   100",
         "endpoint 1: closed",
