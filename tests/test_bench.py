@@ -34,6 +34,7 @@ from ucxnb.bench import (
     Measurement,
     Perftest,
     private_pair,
+    run_perftest,
     run_perftests,
     runs_to_csv,
     sizes_between,
@@ -156,6 +157,12 @@ def test_one_that_was_told_before_it_began(connected):
     measurement = Measurement(*connected, should_stop=lambda: True)
     assert list(measurement) == []
     assert measurement.stopped
+
+
+def test_one_test_of_ucx_perftest():
+    result = run_perftest("tag_lat", 8, 1000, percentile=99)
+    assert result.iterations == 1000
+    assert result.percentile_us > 0
 
 
 def test_a_stop_ends_ucx_perftest():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .measure import Measurement, Progress
 from .pair import TRANSPORTS, private_pair
 from .partner import BenchPartner, serve_measurements
-from .perftest import Perftest, PerftestResult, run_perftests
+from .perftest import Perftest, PerftestResult, run_perftest, run_perftests
 from .row import BenchRow
 from .run import BenchRun, runs_to_csv, runs_to_pandas
 from .sizes import DEFAULT_SIZES, sizes_between
@@ -21,6 +21,7 @@ __all__ = [
     "PerftestResult",
     "Progress",
     "private_pair",
+    "run_perftest",
     "run_perftests",
     "runs_to_csv",
     "runs_to_pandas",

@@ -99,7 +99,7 @@ def measure_limits(
             bandwidth = next(results, None)
             if bandwidth is None:
                 return
-            yield Limit(latency.p50_us, bandwidth.message_rate)
+            yield Limit(latency.percentile_us, bandwidth.message_rate)
 
 
 def _is_loopback(address: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import MissingUcxError, UcxError
 from ..ucx_programs import find_ucx_program
 
-__all__ = ["Perftest", "PerftestResult", "run_perftests"]
+__all__ = ["Perftest", "PerftestResult", "run_perftest", "run_perftests"]
 
 _START_TIMEOUT = 10.0
 _LISTENING = "0A"  # in the fourth column of /proc/net/tcp
@@ -51,9 +51,9 @@ class PerftestResult:
     ----------
     iterations : int
         Messages, or round trips.
-    p50_us, average_us : float
-        Latency, half a round trip where the test has one: the median of the last 2,048, and the
-        mean of all.
+    percentile_us, average_us : float
+        Latency, half a round trip where the test has one: the percentile asked for among the last
+        2,048, and the mean of all.
     bandwidth : float
         Bytes a second one way, mean of all.
     message_rate : float
@@ -61,7 +61,7 @@ class PerftestResult:
     """
 
     iterations: int
-    p50_us: float
+    percentile_us: float
     average_us: float
     bandwidth: float
     message_rate: float
@@ -71,6 +71,7 @@ def run_perftests(
     tests: Sequence[Perftest],
     *,
     transports: Sequence[str] = (),
+    percentile: float = 50.0,
     timeout: float = 60.0,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[PerftestResult, None, None]:
@@ -82,6 +83,8 @@ def run_perftests(
         What to run.
     transports : sequence of str
         UCX's names of those it may use (``UCX_TLS``); all of them if empty.
+    percentile : float
+        Which of the latencies to give.
     timeout : float
         Seconds that one test may take.
     should_stop : callable
@@ -115,13 +118,50 @@ def run_perftests(
             batch.write(f"test{number} {what}\n")
         batch.flush()
         with _server(program, environment, batch.name) as port:
-            command = [program, "-p", str(port), "-b", batch.name, "-R", "50", "-v", "127.0.0.1"]
+            how = ["-p", str(port), "-b", batch.name, "-R", str(percentile), "-v"]
+            command = [program, *how, "127.0.0.1"]
             with _started(command, environment) as client:
                 for number, test in enumerate(tests):
                     line = _wait_for(client, f"test{number}", test, timeout, should_stop)
                     if line is None:
                         return
                     yield line
+
+
+def run_perftest(
+    test: str,
+    nbytes: int,
+    iterations: int,
+    *,
+    transports: Sequence[str] = (),
+    percentile: float = 50.0,
+    timeout: float = 60.0,
+) -> PerftestResult:
+    """Run one test in a pair of processes of its own.
+
+    Parameters
+    ----------
+    test, nbytes, iterations
+        As in `Perftest`.
+    transports, percentile, timeout
+        As in `run_perftests`.
+
+    Returns
+    -------
+    PerftestResult
+
+    Raises
+    ------
+    MissingUcxError, UcxError
+        As `run_perftests`.
+    """
+    (result,) = run_perftests(
+        [Perftest(test, nbytes, iterations)],
+        transports=transports,
+        percentile=percentile,
+        timeout=timeout,
+    )
+    return result
 
 
 def _wait_for(
@@ -140,8 +180,8 @@ def _wait_for(
             first, *values = next(csv.reader([line]))
             # Each second it also prints how far it is, with the number of a thread.
             if first == name and values[0].strip().isdecimal():
-                count, p50, _, average, _, bandwidth, _, rate = map(float, values)
-                return PerftestResult(int(count), p50, average, bandwidth * 2**20, rate)
+                count, percentile, _, average, _, bandwidth, _, rate = map(float, values)
+                return PerftestResult(int(count), percentile, average, bandwidth * 2**20, rate)
         if time.monotonic() > end:
             raise UcxError(
                 f"ucx_perftest -t {test.kind} -s {test.nbytes} did not end in {timeout:g} s"
