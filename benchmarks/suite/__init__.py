@@ -1,0 +1,1 @@
+"""One benchmark suite: ucxnb beside its peers, in turns, on one machine."""

@@ -1,0 +1,53 @@
+"""``ucx_perftest`` in the place of a pair: UCX without Python, the limit."""
+
+from __future__ import annotations
+
+from ucxnb import UcxnbError
+from ucxnb.bench import run_perftest
+
+from .loops import PERCENTILES, flow
+from .pair import PeerError
+from .plan import LATENCY, ONE_WAY
+
+
+class Perftest:
+    """It has no test of both ways at once. Each measurement starts two processes of its own."""
+
+    measures = (LATENCY, ONE_WAY)
+
+    def __init__(self, ucx_tls: str) -> None:
+        self.about = ucx_tls
+        self._tls = ucx_tls.split(",")
+
+    def measure(self, measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
+        """Run ``tag_lat``, once for each percentile of its last 2,048 times, or ``tag_bw``.
+
+        Raises
+        ------
+        PeerError
+            It failed, or took too long.
+        """
+        try:
+            if measure == ONE_WAY:
+                done = run_perftest("tag_bw", nbytes, count, transports=self._tls, timeout=timeout)
+                return flow(count, nbytes, count / done.message_rate)
+            result = {"count": count}
+            for name, percentile, least in PERCENTILES:
+                if count >= least:
+                    done = run_perftest(
+                        "tag_lat",
+                        nbytes,
+                        count,
+                        transports=self._tls,
+                        percentile=percentile,
+                        timeout=timeout,
+                    )
+                    result[name] = done.percentile_us
+                    result["seconds"] = 2 * done.average_us * count / 1e6
+        except UcxnbError as error:
+            raise PeerError(str(error)) from None
+        else:
+            return result
+
+    def close(self) -> None:
+        """Nothing is left of it between measurements."""
