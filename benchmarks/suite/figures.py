@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .peers import PEERS, PERFTEST
 from .plan import BOTH_WAYS, LATENCY, ONE_WAY, Cell
 
 OURS = ("ucxnb", "ucxnb-window", "ucxnb-rows", "ucxnb-await", "ucxnb-threads")
@@ -37,13 +38,12 @@ class Figures:
 
     def __init__(self, results: dict[str, Any]) -> None:
         self.results = results
-        self.peers: list[str] = []
         self._values: dict[tuple[str, Cell, str], dict[int, dict[str, float]]] = defaultdict(dict)
         for entry in results["measurements"]:
             cell = Cell(entry["measure"], entry["nbytes"], entry["links"])
             self._values[entry["transport"], cell, entry["peer"]][entry["repeat"]] = entry
-            if entry["peer"] not in self.peers:
-                self.peers.append(entry["peer"])
+        measured = {key[2] for key in self._values}
+        self.peers = [name for name in (PERFTEST, *PEERS) if name in measured]
         self.transports = list(dict.fromkeys(key[0] for key in self._values))
 
     def sizes(self, measure: str) -> list[int]:

@@ -49,7 +49,7 @@ class Pair:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lines: list[Line] = []
         self._pids: list[int] = []
-        self._words = tempfile.TemporaryFile()  # what its processes print
+        self._words = tempfile.TemporaryFile()  # what they print  # noqa: SIM115
         try:
             self._start(Setup(0, transport, ucx_tls, links))
         except BaseException:
@@ -145,9 +145,8 @@ class Pair:
         results: dict[Line, dict[str, float]] = {}
         while len(results) < len(self._lines):
             waiting = [line for line in self._lines if line not in results]
-            ready = select.select([line.socket for line in waiting], [], [], max(0.0, end - now()))[
-                0
-            ]
+            left = max(0.0, end - now())
+            ready = select.select([line.socket for line in waiting], [], [], left)[0]
             if not ready:
                 raise self._failure(f"hung: it took over {timeout:.0f} s")
             line = next(line for line in waiting if line.socket in ready)

@@ -22,7 +22,7 @@ PAIR_MEASURES = (LATENCY, ONE_WAY, BOTH_WAYS)
 
 MOST = {LATENCY: 100_000, BROADCAST: 20_000}  # rounds
 MOST_MESSAGES = 1_000_000
-LEAST = 3
+LEAST = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,16 +46,16 @@ def write_plots(figures: Figures, folder: Path) -> list[Path]:
         Empty if matplotlib is not installed.
     """
     try:
-        import matplotlib
+        import matplotlib as mpl
     except ModuleNotFoundError:
         return []
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
     written = []
     for transport in figures.transports:
         for measure, key, unit, label in FIGURES:
-            figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+            figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
             sizes = [n for n in figures.sizes(measure) if n > 0]  # the axis has no zero
             for peer in figures.peers:
                 points = [
@@ -74,7 +74,7 @@ def write_plots(figures: Figures, folder: Path) -> list[Path]:
             axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
             path = folder / f"{transport}-{measure.replace('_', '-')}-{key.partition('_')[0]}.png"
             figure.savefig(path, dpi=90)
-            pyplot.close(figure)
+            plt.close(figure)
             written.append(path)
     return written
 

@@ -84,7 +84,7 @@ class Contender:
     @staticmethod
     def _find_count(pair: Pair | Perftest, cell: Cell, seconds: float) -> int:
         """Find how many rounds take the time wanted; this warms up as well."""
-        count = LEAST
+        count = 1
         most = most_rounds(cell.measure)
         while True:
             took = pair.measure(cell.measure, cell.nbytes, count, _timeout(seconds))["seconds"]

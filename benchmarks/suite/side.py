@@ -84,7 +84,8 @@ def serve_both(first: Peer, second: Peer, line: Line) -> None:
             futures = [
                 pool.submit(loop, peer, order["nbytes"], order["count"]) for peer in (first, second)
             ]
-            line.write(result=[future.result() for future in futures][0])
+            results = [future.result() for future in futures]
+            line.write(result=results[0])
         both("close")
     line.write(closed=True)
 

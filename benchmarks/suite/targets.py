@@ -60,9 +60,8 @@ def _latency(figures: Figures, transport: str) -> Iterator[Verdict]:
         cell, where = Cell(LATENCY, nbytes), f"{transport}, {size_text(nbytes)}"
         ratio = _to_perftest(figures, transport, cell, ("ucxnb",), "p50_us")
         if ratio is not None and nbytes == 8:
-            yield Verdict(
-                "half round trip <= 3 times ucx_perftest", where, str(ratio), ratio.median <= 3
-            )
+            target = "half round trip <= 3 times ucx_perftest"
+            yield Verdict(target, where, str(ratio), ratio.median <= 3)
         if ratio is not None and nbytes >= 64 * KIB:
             target = "half round trip <= 1.15 times ucx_perftest"
             yield Verdict(target, where, str(ratio), ratio.median <= 1.15)

@@ -11,7 +11,10 @@ TAG = 1
 
 
 class UcxnbBlocking(Peer):
-    """`send_tag` and `receive_tag` into a buffer. Both ways at once needs requests: see the window."""
+    """`send_tag` and `receive_tag` into a buffer.
+
+    Both ways at once takes requests, as two blocking sends would wait for each other.
+    """
 
     needs = ("ucxnb", "ucxx")
     measures = (LATENCY, ONE_WAY, ENDPOINT_RATE, BROADCAST)
