@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def main() -> int:
     if not arguments or arguments[0] not in {"run", "report", "-h", "--help"}:
         arguments = ["run", *arguments]
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing behind
     if options.command == "report":
         results = json.loads(options.results.read_text())
         out = options.out or HERE

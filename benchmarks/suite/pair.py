@@ -83,6 +83,7 @@ class Pair:
             line.write(address=hello["address"])
         answers = [self._read(line, end - now()) for line in self._lines]
         self.about = answers[0]["about"]
+        self._pause()
 
     def _popen(self, command: list[str], extra: dict[str, str]) -> None:
         environment = {**os.environ, **extra, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -136,6 +137,7 @@ class Pair:
             It failed, died or took too long; its processes are gone.
         """
         end = now() + timeout
+        self._signal(signal.SIGCONT)
         try:
             for line in self._lines:
                 line.write(do="measure", measure=measure, nbytes=nbytes, count=count)
@@ -151,10 +153,21 @@ class Pair:
                 raise self._failure(f"hung: it took over {timeout:.0f} s")
             line = next(line for line in waiting if line.socket in ready)
             results[line] = self._read(line, CLOSE_TIMEOUT)["result"]
+        self._pause()
         return results[self._lines[0]]
+
+    def _pause(self) -> None:
+        if self._kind.spins:
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: int) -> None:
+        for pid in self._pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def close(self) -> None:
         """Let both sides leave in order; what does not in time is ended."""
+        self._signal(signal.SIGCONT)
         try:
             for line in self._lines:
                 line.write(do="close")
@@ -174,9 +187,8 @@ class Pair:
             if process.poll() is None:
                 # A launcher ends its ranks when asked politely.
                 process.terminate()
-        for pid in self._pids if any(p.poll() is None for p in self._processes) else ():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        if any(process.poll() is None for process in self._processes):
+            self._signal(signal.SIGKILL)
         for process in self._processes:
             try:
                 process.wait(CLOSE_TIMEOUT)

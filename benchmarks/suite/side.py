@@ -6,8 +6,10 @@ Started by the controller as ``python -m suite.side SOCKET PEER TRANSPORT UCX_TL
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -21,9 +23,13 @@ from .loops import LOOPS
 from .peers import PEERS
 from .peers.base import AsyncPeer, Peer, Setup
 
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
 
 def end_with(line: Line) -> None:
     """End this process when the controller has gone, even from inside a library that hangs."""
+    # The kernel sees to it should this process be stopped by then, as one that spins is.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     poller = select.poll()
     poller.register(line.socket, 0)  # hang-ups only: this wakes once in a lifetime
 

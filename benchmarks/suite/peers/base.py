@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..plan import BOTH_WAYS, BROADCAST, ENDPOINT_RATE, LATENCY, ONE_WAY
+from ..plan import BOTH_WAYS, LATENCY, ONE_WAY
 
 WINDOW = 32  # messages under way at once; ucx_perftest has as many
 
@@ -37,8 +37,8 @@ class Setup:
 class Peer:
     """One side of a connection of some library. Its two sides are two objects.
 
-    A peer enters its library only inside these calls: an idle one takes no processor time from
-    the one that is being measured.
+    A peer enters its library only inside these calls: an idle one must not take processor time
+    from the one that is being measured.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -49,7 +49,8 @@ class Peer:
     """Smallest and largest message it is measured with, bytes."""
     in_one_process: ClassVar[bool] = False
     """Whether both sides are threads of one process."""
-    awaits: ClassVar[bool] = False
+    spins: ClassVar[bool] = False
+    """Whether it takes processor time while idle: it is stopped (SIGSTOP) between its turns."""
 
     def __init__(self, setup: Setup) -> None:
         self.rank = setup.rank
@@ -156,8 +157,6 @@ class WindowedPeer(Peer):
 class AsyncPeer(Peer):
     """A peer whose messages are awaited: its calls are coroutine functions."""
 
-    awaits = True
-
     async def open(self) -> None:
         """Get ready, inside the event loop; before `address`."""
 
@@ -172,6 +171,3 @@ def windows(count: int) -> Iterator[int]:
     """Cut a number of messages into windows."""
     for start in range(0, count, WINDOW):
         yield min(WINDOW, count - start)
-
-
-MANY_LINKS = (LATENCY, ONE_WAY, BOTH_WAYS, ENDPOINT_RATE, BROADCAST)

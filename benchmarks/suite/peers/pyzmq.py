@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
-from ..plan import ENDPOINT_RATE
+from ..plan import BROADCAST, ENDPOINT_RATE
 from .base import Peer, Setup, windows
 
 ZERO_COPY = 64 << 10  # pyzmq's own threshold
@@ -15,7 +15,7 @@ class Pyzmq(Peer):
     """`send` and `recv_into`, zero-copy from 64 KiB; ``ipc`` is a Unix socket, not memory."""
 
     needs = ("zmq",)
-    measures = (*Peer.measures, ENDPOINT_RATE)
+    measures = (*Peer.measures, ENDPOINT_RATE, BROADCAST)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

@@ -7,14 +7,14 @@ import tempfile
 import threading
 from typing import Any
 
-from ..plan import ENDPOINT_RATE
+from ..plan import BROADCAST, ENDPOINT_RATE
 from .base import Peer, Setup
 
 
 class Sockets(Peer):
     """`sendall` and `recv_into`; TCP without delay. Both ways at once takes a second thread."""
 
-    measures = (*Peer.measures, ENDPOINT_RATE)
+    measures = (*Peer.measures, ENDPOINT_RATE, BROADCAST)
     sizes = (1, 1 << 40)  # a stream has no empty messages
 
     def __init__(self, setup: Setup) -> None:

@@ -16,6 +16,7 @@ class Starway(AsyncPeer):
     """`asend` and `arecv`; many at once are gathered in windows."""
 
     needs = ("starway", "libucx", "numpy")
+    spins = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

@@ -14,6 +14,7 @@ class UcxxAsync(AsyncPeer):
     """``await endpoint.send(...)``; many at once are gathered in windows."""
 
     needs = ("ucxx", "numpy")
+    spins = True  # its tasks wake all the time
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

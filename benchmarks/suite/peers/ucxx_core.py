@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan import ENDPOINT_RATE
+from ..plan import BROADCAST, ENDPOINT_RATE
 from .base import Setup, WindowedPeer
 
 TAG = 1
@@ -16,7 +16,7 @@ class UcxxPolling(WindowedPeer):
     """The caller calls `progress` until its requests have ended."""
 
     needs = ("ucxx", "numpy")
-    measures = (*WindowedPeer.measures, ENDPOINT_RATE)
+    measures = (*WindowedPeer.measures, ENDPOINT_RATE, BROADCAST)
     has_thread = False
 
     def __init__(self, setup: Setup) -> None:
