@@ -14,7 +14,8 @@ from .peers import PEERS, PERFTEST
 from .perftest import Perftest
 from .plan import LEAST, Cell, Plan, most_rounds
 
-PILOT_SHARE = 0.1  # of the time of a measurement: a pilot this long tells how many rounds to take
+# A pilot of that share of a measurement's time, and of as many rounds, tells how many to take.
+PILOT_SHARE, PILOT_ROUNDS = 0.1, 64
 GIVE_UP = 3  # failures of a peer over one transport
 Say = Callable[[str], None]
 
@@ -88,7 +89,8 @@ class Contender:
         most = most_rounds(cell.measure)
         while True:
             took = pair.measure(cell.measure, cell.nbytes, count, _timeout(seconds))["seconds"]
-            if took >= seconds * PILOT_SHARE or count >= most:
+            enough = took >= seconds * PILOT_SHARE and count >= PILOT_ROUNDS
+            if enough or took >= seconds or count >= most:
                 return max(LEAST, min(most, int(count * seconds / took)))
             count = min(most, count * 8)
 
