@@ -128,7 +128,22 @@ class Pair:
         last = f": {lines[-1].strip()[:200]}" if lines and lines[-1].strip() not in what else ""
         return PeerError(f"{what}{last}")
 
-    def measure(self, measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
+    @staticmethod
+    def first_count(nbytes: int) -> int:
+        """Give the rounds of a first pilot: it may be slow, and the message large."""
+        return 1
+
+    def try_out(self, measure: str, nbytes: int, count: int, timeout: float) -> float:
+        """Measure once, for the seconds that it takes.
+
+        Raises
+        ------
+        PeerError
+            As `measure`.
+        """
+        return self.measure(measure, nbytes, count, timeout)["seconds"]
+
+    def measure(measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
         """Have both sides measure.
 
         Raises

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ucxnb import UcxnbError
 from ucxnb.bench import run_perftest
 
@@ -19,7 +22,22 @@ class Perftest:
         self.about = ucx_tls
         self._tls = ucx_tls.split(",")
 
-    def measure(self, measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
+    @staticmethod
+    def first_count(nbytes: int) -> int:
+        """Give the rounds of a first pilot: many, as each run takes long to start."""
+        return max(1, min(1000, (32 << 20) // max(1, nbytes)))
+
+    def try_out(self, measure: str, nbytes: int, count: int, timeout: float) -> float:
+        """Measure once, for the seconds that it takes.
+
+        Raises
+        ------
+        PeerError
+            As `measure`.
+        """
+        return self._run(measure, nbytes, count, timeout, PERCENTILES[:1])["seconds"]
+
+    def measure(measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
         """Run ``tag_lat``, once for each percentile of its last 2,048 times, or ``tag_bw``.
 
         Raises
@@ -27,12 +45,17 @@ class Perftest:
         PeerError
             It failed, or took too long.
         """
+        return self._run(measure, nbytes, count, timeout, PERCENTILES)
+
+    def _run(
+        self, measure: str, nbytes: int, count: int, timeout: float, percentiles: Sequence[Any]
+    ) -> dict[str, float]:
         try:
             if measure == ONE_WAY:
                 done = run_perftest("tag_bw", nbytes, count, transports=self._tls, timeout=timeout)
                 return flow(count, nbytes, count / done.message_rate)
             result = {"count": count}
-            for name, percentile, least in PERCENTILES:
+            for name, percentile, least in percentiles:
                 if count >= least:
                     done = run_perftest(
                         "tag_lat",

@@ -85,14 +85,15 @@ class Contender:
     @staticmethod
     def _find_count(pair: Pair | Perftest, cell: Cell, seconds: float) -> int:
         """Find how many rounds take the time wanted; this warms up as well."""
-        count = 1
+        count = pair.first_count(cell.nbytes)
         most = most_rounds(cell.measure)
         while True:
-            took = pair.measure(cell.measure, cell.nbytes, count, _timeout(seconds))["seconds"]
+            took = pair.try_out(cell.measure, cell.nbytes, count, _timeout(seconds))
             enough = took >= seconds * PILOT_SHARE and count >= PILOT_ROUNDS
             if enough or took >= seconds or count >= most:
                 return max(LEAST, min(most, int(count * seconds / took)))
-            count = min(most, count * 8)
+            growth = 1.5 * seconds * PILOT_SHARE / took
+            count = min(most, int(count * min(100, max(8, growth))))
 
     def close(self) -> None:
         """End its processes."""
