@@ -143,7 +143,7 @@ class Pair:
         """
         return self.measure(measure, nbytes, count, timeout)["seconds"]
 
-    def measure(measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
+    def measure(self, measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
         """Have both sides measure.
 
         Raises

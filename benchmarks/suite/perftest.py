@@ -37,7 +37,7 @@ class Perftest:
         """
         return self._run(measure, nbytes, count, timeout, PERCENTILES[:1])["seconds"]
 
-    def measure(measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
+    def measure(self, measure: str, nbytes: int, count: int, timeout: float) -> dict[str, float]:
         """Run ``tag_lat``, once for each percentile of its last 2,048 times, or ``tag_bw``.
 
         Raises

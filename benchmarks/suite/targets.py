@@ -86,11 +86,12 @@ def _flow(figures: Figures, transport: str) -> Iterator[Verdict]:
             rate >= FIVE_MILLION or loop.median >= 0.2,
         )
     for nbytes in figures.sizes(ONE_WAY):
-        cell = Cell(ONE_WAY, nbytes)
+        if nbytes < MIB:
+            continue
+        cell, where = Cell(ONE_WAY, nbytes), f"{transport}, {size_text(nbytes)}"
         ratio = _to_perftest(figures, transport, cell, IN_TWO_PROCESSES, "bandwidth")
-        if nbytes >= MIB and ratio is not None:
+        if ratio is not None:
             target = "bandwidth one way >= 0.95 of ucx_perftest"
-            where = f"{transport}, {size_text(nbytes)}"
             yield Verdict(target, where, str(ratio), ratio.median >= 0.95)
 
 
