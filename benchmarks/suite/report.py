@@ -10,6 +10,7 @@ from typing import Any
 from .figures import Figures
 from .plan import BOTH_WAYS, BROADCAST, ENDPOINT_RATE, KIB, LATENCY, ONE_WAY, Cell, size_text
 from .plots import write_plots
+from .quiet import MUCH
 from .targets import judge
 
 SMALL, LARGE = (0, 64 * KIB), (KIB, 1 << 40)
@@ -120,6 +121,12 @@ def _machine(results: dict[str, Any]) -> Iterator[str]:
         "the smallest and the largest."
     )
     yield ""
+    if results["others"] > MUCH:
+        yield (
+            f"**The machine was not quiet: other processes took {results['others']:.0%} of the "
+            "processors' time during the run. These figures do not count.**"
+        )
+        yield ""
     if results.get("interrupted"):
         yield "**This run was interrupted.**"
         yield ""

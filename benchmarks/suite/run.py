@@ -13,6 +13,7 @@ from .pair import Pair, PeerError
 from .peers import PEERS, PERFTEST
 from .perftest import Perftest
 from .plan import LEAST, Cell, Plan, most_rounds
+from .quiet import OthersShare
 
 # A pilot of that share of a measurement's time, and of as many rounds, tells how many to take.
 PILOT_SHARE, PILOT_ROUNDS = 0.1, 64
@@ -149,10 +150,10 @@ def run_suite(plan: Plan, names: Sequence[str], say: Say) -> dict[str, Any]:
     -------
     dict
         As JSON can carry it: ``machine``, ``plan``, ``peers`` (the transport each used),
-        ``skipped``, ``failures``, ``measurements``. After Ctrl-C, what there is by then, with
-        ``interrupted`` set.
+        ``skipped``, ``failures``, ``measurements``, ``minutes``, ``others`` (see `OthersShare`).
+        After Ctrl-C, what there is by then, with ``interrupted`` set.
     """
-    start = time.monotonic()
+    start, others = time.monotonic(), OthersShare()
     results: dict[str, Any] = {
         "format": 1,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -172,6 +173,7 @@ def run_suite(plan: Plan, names: Sequence[str], say: Say) -> dict[str, Any]:
         results["interrupted"] = True
         say("interrupted")
     results["minutes"] = round((time.monotonic() - start) / 60, 1)
+    results["others"] = round(others.share(), 3)
     return results
 
 
