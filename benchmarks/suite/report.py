@@ -110,7 +110,7 @@ def _machine(results: dict[str, Any]) -> Iterator[str]:
         f"{results['date']}: {machine['cpu']}{virtual}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['kernel']}, Python {machine['python']}, commit "
         f"{machine['commit']}{changed}; load at start {machine['load_at_start']}. "
-        f"{plan['repeats']} repeats of {plan['seconds']:g} s each, {results['minutes']} minutes."
+        f"repeats: {plan['repeats']}, of {plan['seconds']:g} s each, {results['minutes']} minutes."
     )
     yield ""
     yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items()) + "."
