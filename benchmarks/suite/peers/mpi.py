@@ -42,7 +42,7 @@ class _Mpi(WindowedPeer):
         if reason := super().missing():
             return reason
         if not (cls.folder() / "bin" / "mpiexec").exists():
-            return f"{cls.wheel} is not installed in {cls.folder()}, see benchmarks/README.md"
+            return f"{cls.wheel} is not installed, see benchmarks/README.md"
         return None
 
     @classmethod
