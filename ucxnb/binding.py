@@ -65,8 +65,8 @@ _DEFAULTS = {
     # Endpoints that notice a dead peer would avoid shared memory.
     "MM_ERROR_HANDLING": "y",
     # And over TCP they copy large messages in pieces of 8 KiB: a quarter of the bandwidth.
-    "TCP_TX_SEG_SIZE": "256k",
-    "TCP_RX_SEG_SIZE": "256k",
+    "TCP_TX_SEG_SIZE": "512k",
+    "TCP_RX_SEG_SIZE": "512k",
 }
 
 

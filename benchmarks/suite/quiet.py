@@ -7,7 +7,7 @@ import resource
 import time
 from pathlib import Path
 
-MUCH = 0.1
+MUCH = 0.05
 _BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal: fields of /proc/stat
 
 
