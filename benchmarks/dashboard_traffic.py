@@ -7,12 +7,30 @@ import os
 import time
 
 import numpy as np
-from batch_rate import SERVER
 from peer import python_peer
 
 from ucxnb import UcxWorker
 
 SIZE, COUNT, TURNS = 8, 200_000, 3
+SERVER = """
+import sys
+import numpy as np
+from ucxnb import UcxWorker
+size, count = map(int, sys.argv[1:])
+with UcxWorker() as worker:
+    print(worker.create_listener().address, flush=True)
+    client = worker.receive_message(None, 0).endpoint_id
+    rows, buffer = np.zeros((count, size), "u1"), bytearray(size)
+    while True:
+        how = worker.receive_tag(client, 0)
+        worker.send_tag(client, 2, b"ready")
+        if how == b"rows":
+            worker.receive_rows(client, 1, rows)
+        else:
+            for _ in range(count):
+                worker.receive_tag(client, 1, buffer)
+        worker.send_tag(client, 2, b"done")
+"""
 
 
 class Traffic:
@@ -24,7 +42,7 @@ class Traffic:
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
-        server = self._stack.enter_context(python_peer(SERVER, SIZE, COUNT, COUNT))
+        server = self._stack.enter_context(python_peer(SERVER, SIZE, COUNT))
         self.worker = self._stack.enter_context(UcxWorker())
         self._there = self.worker.connect(server.address)  # type: ignore[attr-defined]
         self.worker.send_tag(self._there, 0, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,20 +64,10 @@ class Figures:
         values = self.repeats(transport, cell, peer, key)
         return statistics.median(values.values()) if values else None
 
-    def best(
-        self,
-        transport: str,
-        cell: Cell,
-        peers: Sequence[str],
-        key: str,
-        pick: Callable[..., float] = max,
-    ) -> dict[int, float]:
-        """Give the best of several peers in each repeat."""
-        found: dict[int, float] = {}
-        for peer in peers:
-            for repeat, value in self.repeats(transport, cell, peer, key).items():
-                found[repeat] = pick(value, found.get(repeat, value))
-        return found
+    def best(self, transport: str, cell: Cell, peers: Sequence[str], key: str) -> dict[int, float]:
+        """Give a value of each repeat, of the one of several peers with the largest median."""
+        found = [self.repeats(transport, cell, peer, key) for peer in peers]
+        return max(found, key=lambda v: statistics.median(v.values()) if v else 0.0)
 
     @staticmethod
     def ratio(ours: dict[int, float], theirs: dict[int, float]) -> Ratio | None:

@@ -546,18 +546,13 @@ int ucxnb_match(void *arg)
     return result;
 }
 
-static int is_in_search(int result)
-{
-    return result == UCXNB_NO_MATCH || result == UCXNB_AGAIN;
-}
-
 int ucxnb_match_now(ucxnb_match_t *match)
 {
     ucxnb_driver_t *driver = &match->engine->driver;
     int result = ucxnb_match(match);
     unsigned steps = 0, count = 1;
 
-    while (is_in_search(result) && count != 0 && steps++ < STEPS_TO_EMPTY) {
+    while (result == UCXNB_NO_MATCH && count != 0 && steps++ < STEPS_TO_EMPTY) {
         count = ucxnb_progress(driver);
         result = ucxnb_match(match);
     }
@@ -571,10 +566,11 @@ int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
     int64_t deadline_ns = 0;
     unsigned steps = 0;
 
-    while (is_in_search(result)) {
-        if (ucxnb_progress(driver) != 0 || result == UCXNB_AGAIN) {
+    while (result == UCXNB_NO_MATCH) {
+        if (ucxnb_progress(driver) != 0) {
             result = ucxnb_match(match);
-        } else if (++steps % STEPS_PER_LOOK == 0) {
+        }
+        if (++steps % STEPS_PER_LOOK == 0) {
             if (deadline_ns == 0) {
                 deadline_ns = ucxnb_now_ns() + patience_ns;
             } else if (ucxnb_now_ns() >= deadline_ns) {
