@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -23,7 +20,6 @@ def run(script: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="needs the bench extra")
 def test_growth_writes_figures_and_plots(tmp_path: Path) -> None:
     sizes = ("--endpoints", 2, "--idle-seconds", 0.1, "--waiting", 60, "--lengths", 9)
     run("growth.py", *sizes, "--points", 9, "--out", tmp_path)
