@@ -66,7 +66,9 @@ ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpo
     registered = register_endpoint(engine, endpoint);
     pthread_mutex_unlock(&engine->match_lock);
     if (registered) {
+        ucxnb_ask_in(&engine->driver);
         status = ucxnb_ucp.ucp_ep_create(engine->driver.worker, &params, &endpoint->ucp);
+        ucxnb_ask_no_more(&engine->driver);
     }
     if (status != UCS_OK) {
         endpoint->ucp = NULL;
@@ -118,7 +120,9 @@ void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
         return;
     }
     atomic_fetch_add(&engine->pending_closes, 1);
+    ucxnb_ask_in(&engine->driver);
     request = ucxnb_ucp.ucp_ep_close_nbx(ucp, &param);
+    ucxnb_ask_no_more(&engine->driver);
     if (request == NULL || UCS_PTR_IS_ERR(request)) {
         atomic_fetch_sub(&engine->pending_closes, 1);
     }
@@ -138,7 +142,9 @@ unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_ent
 
     atomic_fetch_add(&endpoint->posting, 1);
     if (atomic_load(&endpoint->state) == UCXNB_OPEN && endpoint->ucp != NULL) {
+        ucxnb_ask_in(&endpoint->engine->driver);
         status = ucxnb_ucp.ucp_ep_query(endpoint->ucp, &attributes);
+        ucxnb_ask_no_more(&endpoint->engine->driver);
     }
     atomic_fetch_sub(&endpoint->posting, 1);
     return status == UCS_OK ? attributes.transports.num_entries : 0;
@@ -174,7 +180,9 @@ ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, siz
 
     atomic_fetch_add(&endpoint->posting, 1);
     if (atomic_load(&endpoint->state) == UCXNB_OPEN) {
+        ucxnb_ask_in(&engine->driver);
         status = ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
+        ucxnb_ask_no_more(&engine->driver);
     }
     atomic_fetch_sub(&endpoint->posting, 1);
     if (atomic_fetch_add_explicit(&engine->posts, 1, memory_order_relaxed) % UCXNB_POSTS_PER_STEP == 0) {
@@ -209,7 +217,9 @@ ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *ope
 
     atomic_fetch_add(&endpoint->posting, 1);
     if (atomic_load(&endpoint->state) != UCXNB_ENDED && endpoint->ucp != NULL) {
+        ucxnb_ask_in(&endpoint->engine->driver);
         request = ucxnb_ucp.ucp_ep_flush_nbx(endpoint->ucp, &param);
+        ucxnb_ask_no_more(&endpoint->engine->driver);
     }
     atomic_fetch_sub(&endpoint->posting, 1);
     return status_of(request);

@@ -515,6 +515,19 @@ static int after_step(ucxnb_driver_t *driver, unsigned count)
 
 /* ---- for all ---- */
 
+/* For more than a look or two: to be done soon even while messages arrive without end. */
+static void enter(ucxnb_engine_t *engine)
+{
+    ucxnb_ask_in(&engine->driver);
+    pthread_mutex_lock(&engine->match_lock);
+}
+
+static void leave(ucxnb_engine_t *engine)
+{
+    pthread_mutex_unlock(&engine->match_lock);
+    ucxnb_ask_no_more(&engine->driver);
+}
+
 void ucxnb_matching_start(ucxnb_engine_t *engine)
 {
     int kind;
@@ -528,11 +541,11 @@ void ucxnb_matching_start(ucxnb_engine_t *engine)
 
 void ucxnb_matching_stop(ucxnb_engine_t *engine)
 {
-    pthread_mutex_lock(&engine->match_lock);
+    enter(engine);
     while (engine->backlog.all.oldest != NULL) {
         drop_message(engine, (ucxnb_message_t *)engine->backlog.all.oldest);
     }
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
 }
 
 int ucxnb_match(void *arg)
@@ -588,7 +601,7 @@ void ucxnb_post_receive(ucxnb_operation_t *operation)
     int result;
 
     atomic_store(&operation->state, UCXNB_POSTED);
-    pthread_mutex_lock(&engine->match_lock);
+    enter(engine);
     /* Before the look: whoever makes progress after it then delivers what comes. */
     atomic_fetch_add(&engine->driver.posted, 1);
     do {
@@ -606,7 +619,7 @@ void ucxnb_post_receive(ucxnb_operation_t *operation)
         atomic_fetch_sub(&engine->driver.posted, 1);
         settle(operation, &match, result);
     }
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
     ucxnb_wake_background(&engine->driver);
 }
 
@@ -653,7 +666,7 @@ void ucxnb_give_back(ucxnb_engine_t *engine, ucxnb_operation_t *const *operation
 {
     size_t i = count, kept = 0;
 
-    pthread_mutex_lock(&engine->match_lock);
+    enter(engine);
     while (i-- > 0) { /* each finds its place beside the one before */
         kept += operations[i] != NULL && give_back(operations[i]);
     }
@@ -662,7 +675,7 @@ void ucxnb_give_back(ucxnb_engine_t *engine, ucxnb_operation_t *const *operation
     } else if (kept > 0) {
         match_backlog(engine, NULL);
     }
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
     ucxnb_wake_waiters(&engine->driver);
     ucxnb_wake_background(&engine->driver);
 }
@@ -702,22 +715,22 @@ void ucxnb_endpoint_changed(ucxnb_endpoint_t *endpoint)
 {
     ucxnb_engine_t *engine = endpoint->engine;
 
-    pthread_mutex_lock(&engine->match_lock);
+    enter(engine);
     if (engine->posted_count > 0) {
         deliver_for_a_while(engine);
         match_backlog(engine, endpoint);
     }
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
 }
 
 void ucxnb_end_posted_from_anyone(ucxnb_engine_t *engine)
 {
-    pthread_mutex_lock(&engine->match_lock);
+    enter(engine);
     if (engine->posted_count > 0) {
         deliver_for_a_while(engine);
         end_posted(engine, UCXNB_NO_PEERS);
     }
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
 }
 
 void ucxnb_end_posted(ucxnb_engine_t *engine)
@@ -732,7 +745,7 @@ void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
     ucxnb_engine_t *engine = endpoint->engine;
     ucxnb_entry_t *entry;
 
-    pthread_mutex_lock(&engine->match_lock);
+    enter(engine);
     if (endpoint->id < engine->endpoint_capacity && engine->endpoints[endpoint->id] == endpoint) {
         deliver_for_a_while(engine);
         if (engine->endpoint_scope) {
@@ -743,7 +756,7 @@ void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
         }
         engine->endpoints[endpoint->id] = NULL;
     }
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
 }
 
 uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
@@ -753,11 +766,13 @@ uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
     uint64_t arrived;
 
     /* A wire whose other end is gone may report progress without end. */
+    ucxnb_ask_in(&engine->driver);
     while (ucxnb_progress(&engine->driver) != 0 && ucxnb_now_ns() < deadline_ns) {
     }
-    pthread_mutex_lock(&engine->match_lock);
+    ucxnb_ask_no_more(&engine->driver);
+    enter(engine);
     deliver_for_a_while(engine);
     arrived = endpoint->arrived;
-    pthread_mutex_unlock(&engine->match_lock);
+    leave(engine);
     return arrived;
 }

@@ -19,6 +19,8 @@
  * peer shares its core, the spinning is in the peer's way; where it does not, giving way costs little. */
 #define SPIN_NS 1000
 #define YIELD_NS 60000
+/* How often one who drives gives way, between two steps, to those who ask to be let in. */
+#define YIELDS_TO_ASKING 64
 /* The background thread, which stands aside, looks this often at least, or at its own interval. */
 #define LONG_NAP_NS 1000000
 /* No sleep is longer: a wake-up that a transport failed to signal costs this much at worst. */
@@ -97,6 +99,18 @@ static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
         *again |= driver->after_step(driver, count);
     }
     return count;
+}
+
+/* One of many steps in a row: others are let in before. */
+static unsigned step_in_turn(ucxnb_driver_t *driver, int *again, int waits)
+{
+    int yields = 0;
+
+    while (atomic_load_explicit(&driver->asking, memory_order_relaxed) > 0 &&
+           yields++ < YIELDS_TO_ASKING) {
+        sched_yield();
+    }
+    return step(driver, again, waits);
 }
 
 unsigned ucxnb_progress(ucxnb_driver_t *driver)
@@ -206,7 +220,7 @@ static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int
         }
         again = result == UCXNB_AGAIN;
         /* There is no need to ask again before something has happened. */
-        while ((count = step(driver, &again, 1)) == 0 && !again && spin &&
+        while ((count = step_in_turn(driver, &again, 1)) == 0 && !again && spin &&
                (idle + 1) % IDLE_STEPS != 0 &&
                atomic_load_explicit(&driver->events, memory_order_relaxed) == events) {
             idle++;
@@ -243,7 +257,7 @@ static int wait_loop(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int
         /* From here on others wake this thread; look once more at what came before. */
         interrupted = 0;
         if ((result = ready(arg)) == 0) {
-            count = step(driver, &again, 1);
+            count = step_in_turn(driver, &again, 1);
             if (count == 0 && !again) {
                 interrupted = sleep_waiter(driver, epoch, deadline_ns);
             }
@@ -341,7 +355,7 @@ static void *background(void *arg)
         aside = 0;
         again = 0;
         atomic_store_explicit(&driver->background_steps, 1, memory_order_relaxed);
-        count = step(driver, &again, 0);
+        count = step_in_turn(driver, &again, 0);
         atomic_store_explicit(&driver->background_steps, 0, memory_order_relaxed);
         if (count != 0 || again) {
             idle = 0;

@@ -34,6 +34,7 @@ typedef struct ucxnb_driver {
     _Atomic int background_polls;    /* it sleeps in poll() */
     _Atomic int background_parked;   /* it sleeps until the waiters have left */
     _Atomic uint64_t driven;         /* changes whenever another thread progressed the worker */
+    _Atomic int asking;              /* threads between ucxnb_ask_in() and ucxnb_ask_no_more() */
 
     pthread_mutex_t lock; /* guards what follows; no UCP call is made under it */
     pthread_cond_t woken;
@@ -57,7 +58,7 @@ void ucxnb_driver_stop(ucxnb_driver_t *driver);
 /* Forget, in the child of a fork, a thread that exists in the parent only. */
 void ucxnb_driver_abandon(ucxnb_driver_t *driver);
 
-/* One step of progress; what it returns is UCX's count of operations. */
+/* One step of progress; what it returns is UCX's count of operations. It lets nobody in before. */
 unsigned ucxnb_progress(ucxnb_driver_t *driver);
 
 /* Whether no thread is inside UCX for long: a call of it then comes back within moments. */
@@ -74,6 +75,19 @@ static inline void ucxnb_take_over(ucxnb_driver_t *driver)
     atomic_store_explicit(&driver->driven,
                           atomic_load_explicit(&driver->driven, memory_order_relaxed) + 1,
                           memory_order_relaxed);
+}
+
+/* Around calls of UCX that must not take long, whatever arrives meanwhile: whoever goes from step to
+ * step of progress lets this thread in between. UCX's own lock is not fair: under a flood, each call
+ * would wait for many steps. */
+static inline void ucxnb_ask_in(ucxnb_driver_t *driver)
+{
+    atomic_fetch_add(&driver->asking, 1);
+}
+
+static inline void ucxnb_ask_no_more(ucxnb_driver_t *driver)
+{
+    atomic_fetch_sub(&driver->asking, 1);
 }
 
 /* Wait until `ready` returns non-zero, which is returned, or until `deadline_ns` of
