@@ -46,6 +46,15 @@ class Line:
         message: dict[str, Any] = json.loads(line)
         return message
 
+    def has_ended(self) -> bool:
+        """Whether the other end has gone, and there is nothing more to read."""
+        try:
+            return self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
     def close(self) -> None:
         """Close it; twice is fine."""
         self._file.close()

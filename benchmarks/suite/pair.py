@@ -20,6 +20,8 @@ from .peers.base import Setup
 
 START_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 3.0
+# Of a process whose connections were seen to end.
+DEATH_TIMEOUT = 0.5
 
 
 class PeerError(Exception):
@@ -117,8 +119,14 @@ class Pair:
         except TimeoutError:
             raise self._failure("hung and was ended") from None
         if "error" in message:
-            raise self._failure(message["error"])
+            raise self._failure("died" if self._another_died(line) else message["error"])
         return message
+
+    def _another_died(self, failed: Line) -> bool:
+        """Whether that is why this side failed."""
+        others = [line for line in self._lines if line is not failed]
+        select.select([line.socket for line in others], [], [], DEATH_TIMEOUT)
+        return any(line.has_ended() for line in others)
 
     def _failure(self, what: str) -> PeerError:
         """Say what happened, with the last words of its processes; ends them."""
