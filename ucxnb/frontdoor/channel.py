@@ -323,10 +323,10 @@ class Channel:
         self.endpoint.reason = reason
         self._set_state(state)
         engine._end_endpoint(self.endpoint)
+        self._door.remember_ended(engine, self.endpoint)
         if answer:  # it is closed on this side when the peer hears so
             self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
         self._end()
-        self._door.remember_ended(engine, self.endpoint)
 
     def _end(self) -> None:
         self._door.forget(self)
