@@ -90,3 +90,24 @@ def test_measure_cancel_reload_and_save(lab: LabPage) -> None:
     assert "('long', " in lab.run_cell(2)
     lab.run_cell(3)
     expect(lab.page.locator(".ucxnb-chart")).to_have_count(0)
+
+
+CLOSED_SOON = """
+import time
+from IPython.display import display
+from ucxnb.dashboard.bench_chart import BenchChart
+for milliseconds in range(0, 200, 4):
+    chart = BenchChart()
+    display(chart)
+    time.sleep(milliseconds / 1000)
+    chart.close()
+"""
+
+
+def test_plots_that_are_closed_while_they_appear_leave_no_error(lab: LabPage) -> None:
+    lab.open("closed.ipynb", [CLOSED_SOON])
+    lab.run_cell(0)
+    expect(lab.page.locator(".ucxnb-chart")).to_have_count(0)
+    lab.page.wait_for_timeout(1000)
+    # What anywidget says of a widget that was closed before it had loaded is its own.
+    lab.errors = [error for error in lab.errors if not error.startswith("[anywidget]")]

@@ -124,6 +124,7 @@ class ChartView {
   async start(Bokeh) {
     const draw = () => this.#draw();
     const embedded = await embedLayout(Bokeh, this.model, this.el, this.plots, draw);
+    if (!embedded) return () => {};
     Object.assign(this, embedded);
     draw();
     this.model.on("change:runs", draw);

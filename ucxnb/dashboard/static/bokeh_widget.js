@@ -61,14 +61,20 @@ function paint(bokehDocument, el) {
 
 // Embeds a widget's layout into `target`, painted in the colours of the page around `el`, also
 // when those change; `repainted` is called after each time. Gives bokeh's document, the view of
-// its root and what frees them.
+// its root and what frees them; or null, if the view has left the page meanwhile.
 async function embedLayout(Bokeh, model, el, target, repainted = () => {}) {
   const item = JSON.parse(model.get("item"));
   target.id = `ucxnb-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
   item.target_id = target.id;
   // BokehJS looks its target up in the page, where the view arrives a moment after render.
   while (!target.isConnected) await new Promise(requestAnimationFrame);
-  const views = await Bokeh.embed.embed_item(item, target.id);
+  let views;
+  try {
+    views = await Bokeh.embed.embed_item(item, target.id);
+  } catch (error) {
+    if (target.isConnected) throw error;
+    return null; // it was closed before it had appeared
+  }
   // Not "the newest of Bokeh.documents": another view may have been embedded meanwhile.
   const root = [...views.roots][0];
   const bokehDocument = root.model.document;

@@ -82,7 +82,9 @@ class View {
   }
 
   async start(Bokeh) {
-    const { bokehDocument, free } = await embedLayout(Bokeh, this.model, this.el, this.plots);
+    const embedded = await embedLayout(Bokeh, this.model, this.el, this.plots);
+    if (!embedded) return () => {};
+    const { bokehDocument, free } = embedded;
     this.#bokehDocument = bokehDocument;
     const screen = new IntersectionObserver(([entry]) => {
       this.#onScreen = entry.isIntersecting;
