@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+import reliability
 import uvloop
 from children import Child, children
 from leaks import Holdings, leaked_since
@@ -43,3 +44,10 @@ def pair(_no_leaks: None) -> Iterator[tuple[UcxWorker, int, UcxWorker, int]]:
     with UcxWorker() as left, UcxWorker() as right:
         to_right = left.connect(right.create_listener().address)
         yield left, to_right, right, right.get_endpoint_ids()[0]
+
+
+@pytest.fixture
+def saw(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`reliability.record`, for a test that is marked as one of reliability."""
+    assert request.node.get_closest_marker("reliability"), "mark the test with reliability"
+    return reliability.record
