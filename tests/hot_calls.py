@@ -17,12 +17,16 @@ PARTS = (
     "try_receive_tag, nothing there",
     "send_rows",
     "receive_rows",
+    "ireceive_tag",
+    "isend_tag",
+    "wait_all of receives",
+    "wait_all of sends",
 )
 
 
 def main() -> None:
     """Go through all parts a few times, and end without cleaning up."""
-    from ucxnb import UcxWorker
+    from ucxnb import UcxWorker, wait_all
 
     left, right = UcxWorker(), UcxWorker()
     there = left.connect(right.create_listener().address)
@@ -48,7 +52,24 @@ def main() -> None:
     def receive_rows() -> None:
         right.receive_rows(here, 1, rows)
 
+    receives, sends = [], []
+
+    def ireceive() -> None:
+        receives.extend([right.ireceive_tag(here, 1, buffer) for _ in range(CALLS)])
+
+    def isend() -> None:
+        sends.extend([left.isend_tag(there, 1, data) for _ in range(CALLS)])
+
+    def wait_for_receives() -> None:
+        wait_all(receives)
+        receives.clear()
+
+    def wait_for_sends() -> None:
+        wait_all(sends)
+        sends.clear()
+
     parts = (send, receive, send, try_receive, try_receive, send_rows, receive_rows)
+    parts += (ireceive, isend, wait_for_receives, wait_for_sends)
     for part in parts:  # to warm up
         part()
     for part in parts * ROUNDS:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from .engine import Request, group_by_worker, split_ended, wait_for_any
+from .engine import (
+    Request,
+    group_by_worker,
+    results_of,
+    split_ended,
+    wait_for_all,
+    wait_for_any,
+)
 from .errors import ArgumentError, OperationTimeoutError
 from .message import Message
 from .timeouts import checked_timeout
@@ -39,13 +46,13 @@ def wait_all(requests: Iterable[Request], timeout: float | None = None) -> list[
     UcxnbError
         All have ended, and this is the first error among them; `Request.wait` tells the others'.
     """
-    pending = _checked(requests)
+    wanted = _checked(requests)
     deadline = _deadline(timeout)
-    for request in pending:
-        while not request.done:
-            if not _wait_for_one([request], deadline):
-                raise _timeout_error(pending, timeout)
-    return [request.wait(0) for request in pending]
+    for group in group_by_worker(wanted):
+        while not wait_for_all(group, turn := _turn(deadline)):
+            if turn == 0:
+                raise _timeout_error(wanted, timeout)
+    return results_of(wanted)
 
 
 def wait_any(requests: Iterable[Request], timeout: float | None = None) -> Request:
@@ -131,12 +138,18 @@ def _deadline(timeout: float | None) -> float | None:
 
 def _wait_for_one(pending: list[Request], deadline: float | None) -> bool:
     """Wait a while for one of them, on each of their workers in turn; false if time ran out."""
-    left = _LONG_SECONDS if deadline is None else deadline - time.monotonic()
     groups = group_by_worker(pending)
-    turn = min(max(left, 0.0), _LONG_SECONDS if len(groups) == 1 else _TURN_SECONDS)
+    turn = _turn(deadline)
     for group in groups:
-        wait_for_any(group, turn)
-    return left > 0 or bool(split_ended(pending)[0])
+        wait_for_any(group, turn if len(groups) == 1 else min(turn, _TURN_SECONDS))
+    return turn > 0 or bool(split_ended(pending)[0])
+
+
+def _turn(deadline: float | None) -> float:
+    """Seconds until the deadline, and not too many at once."""
+    if deadline is None:
+        return _LONG_SECONDS
+    return min(max(deadline - time.monotonic(), 0.0), _LONG_SECONDS)
 
 
 def _timeout_error(requests: list[Request], timeout: float | None) -> OperationTimeoutError:

@@ -11,7 +11,9 @@ try:
         group_by_worker,
         load_ucp,
         mark_toolkit_thread,
+        results_of,
         split_ended,
+        wait_for_all,
         wait_for_any,
     )
 except ModuleNotFoundError as error:
@@ -30,6 +32,8 @@ __all__ = [
     "group_by_worker",
     "load_ucp",
     "mark_toolkit_thread",
+    "results_of",
     "split_ended",
+    "wait_for_all",
     "wait_for_any",
 ]

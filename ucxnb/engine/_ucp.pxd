@@ -99,12 +99,15 @@ cdef extern from "operation.h" nogil:
         int counted
         int reaped
     ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint)
+    void ucxnb_operation_renew(ucxnb_operation_t *operation)
     void ucxnb_operation_free(ucxnb_operation_t *operation)
     ucxnb_operation_t *ucxnb_next_completed(ucxnb_engine_t *engine, int *released)
     void ucxnb_release(ucxnb_operation_t *operation)
     int ucxnb_wait_operation(ucxnb_operation_t *operation, int64_t deadline_ns, int spin,
                              int even_if_shut)
     int ucxnb_wait_any(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin)
+    bint ucxnb_wait_all(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns,
+                        int spin)
 
 cdef extern from "endpoint.h" nogil:
     enum:

@@ -43,6 +43,7 @@ cdef inline bint is_exported(Py_buffer *view) noexcept:
 
 
 @cython.final
+@cython.freelist(64)
 cdef class Loan:
     """Keeps alive what UCX may touch: somebody's buffer, and an endpoint."""
 
@@ -64,3 +65,8 @@ cdef Loan lend(Py_buffer *view, object memory, Endpoint endpoint):
         memcpy(&loan.view, view, sizeof(Py_buffer))
         memset(view, 0, sizeof(Py_buffer))
     return loan
+
+
+cdef inline Loan borrow(Py_buffer *view, Loan lender, Endpoint endpoint):
+    """Keep the memory of a view: with its lender, or by taking the view over."""
+    return lend(view if lender is None else NULL, lender, endpoint)

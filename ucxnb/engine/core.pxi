@@ -13,7 +13,8 @@ cdef class EngineCore:
     cdef dict open_endpoints
     cdef Endpoint latest  # endpoint that was looked up
     cdef ucxnb_operation_t *first_operation  # that went on after its call
-    cdef ucxnb_operation_t *spare
+    cdef ucxnb_operation_t *first_spare
+    cdef int spares
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
     cdef int64_t started_ns
     cdef object scratch
@@ -29,8 +30,11 @@ cdef class EngineCore:
         self.closed = True
 
     def __dealloc__(self):
-        if self.spare != NULL:
-            ucxnb_operation_free(self.spare)
+        cdef ucxnb_operation_t *operation
+        while self.first_spare != NULL:
+            operation = self.first_spare
+            self.first_spare = operation.next
+            ucxnb_operation_free(operation)
 
     # ---- life, for UcxWorker ----
 
@@ -379,9 +383,10 @@ cdef class EngineCore:
     @cython.final
     cdef inline ucxnb_operation_t *take_operation(self, Endpoint endpoint) except NULL:
         """What UCX may need for a call: given back with `spare_operation` if it does not."""
-        cdef ucxnb_operation_t *operation = self.spare
+        cdef ucxnb_operation_t *operation = self.first_spare
         if operation != NULL:
-            self.spare = NULL
+            self.first_spare = operation.next
+            self.spares -= 1
         else:
             operation = ucxnb_operation_new(&self.engine, NULL)
             if operation == NULL:
@@ -392,8 +397,10 @@ cdef class EngineCore:
     @cython.final
     cdef inline void spare_operation(self, ucxnb_operation_t *operation) noexcept:
         """UCX never saw it."""
-        if self.spare == NULL:
-            self.spare = operation
+        if self.spares < MAX_SPARES:
+            operation.next = self.first_spare
+            self.first_spare = operation
+            self.spares += 1
         else:
             ucxnb_operation_free(operation)
 
@@ -414,8 +421,11 @@ cdef class EngineCore:
 
     cdef void part_with(self, ucxnb_operation_t *operation) noexcept:
         """`release_operation` of one that has ended, with nothing that might raise."""
-        self.drop_owner(operation)
-        ucxnb_release(operation)
+        if operation.reaped:  # so nobody else knows it
+            self.forget_operation(operation)
+        else:
+            self.drop_owner(operation)
+            ucxnb_release(operation)
 
     cdef void drop_owner(self, ucxnb_operation_t *operation):
         cdef void *owner = operation.owner
@@ -496,7 +506,8 @@ cdef class EngineCore:
     cdef void forget_operation(self, ucxnb_operation_t *operation):
         self.unlink_operation(operation)
         self.drop_owner(operation)
-        ucxnb_operation_free(operation)
+        ucxnb_operation_renew(operation)
+        self.spare_operation(operation)
 
     cdef void unlink_operation(self, ucxnb_operation_t *operation) noexcept:
         if operation.previous != NULL:

@@ -1,19 +1,34 @@
 #include "operation.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+static void set_up(ucxnb_operation_t *operation, ucxnb_engine_t *engine)
+{
+    memset(operation, 0, sizeof *operation);
+    operation->engine = engine;
+    operation->state = UCXNB_UNDER_WAY;
+    operation->message.operation = operation;
+}
 
 ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint)
 {
-    ucxnb_operation_t *operation = calloc(1, sizeof *operation);
+    ucxnb_operation_t *operation = malloc(sizeof *operation);
 
     if (operation != NULL) {
-        operation->engine = engine;
+        set_up(operation, engine);
         operation->endpoint = endpoint;
-        operation->state = UCXNB_UNDER_WAY;
-        operation->message.operation = operation;
     }
     return operation;
+}
+
+void ucxnb_operation_renew(ucxnb_operation_t *operation)
+{
+    if (operation->owns_memory) {
+        free(operation->memory);
+    }
+    set_up(operation, operation->engine);
 }
 
 void ucxnb_operation_free(ucxnb_operation_t *operation)
@@ -151,6 +166,27 @@ int ucxnb_wait_operation(ucxnb_operation_t *operation, int64_t deadline_ns, int 
 
     ucxnb_wait(&operation->engine->driver, any_done, &waited, deadline_ns, spin);
     return atomic_load(&operation->state) == UCXNB_DONE;
+}
+
+static int all_done(void *arg)
+{
+    waited_t *waited = arg;
+
+    while (waited->count > 0 && atomic_load_explicit(&waited->operations[0]->state,
+                                                     memory_order_acquire) == UCXNB_DONE) {
+        waited->operations++;
+        waited->count--;
+    }
+    return waited->count == 0 ||
+           atomic_load_explicit(&waited->operations[0]->engine->closing, memory_order_relaxed);
+}
+
+int ucxnb_wait_all(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin)
+{
+    waited_t waited = {operations, count, 0};
+
+    ucxnb_wait(&operations[0]->engine->driver, all_done, &waited, deadline_ns, spin);
+    return waited.count == 0;
 }
 
 int ucxnb_wait_any(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin)

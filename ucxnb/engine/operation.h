@@ -57,6 +57,9 @@ struct ucxnb_operation {
 /* A fresh operation, under way; NULL if there is no memory. */
 ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint);
 
+/* Make one that has ended, and that nobody else knows any more, as good as new. */
+void ucxnb_operation_renew(ucxnb_operation_t *operation);
+
 void ucxnb_operation_free(ucxnb_operation_t *operation);
 
 /* It is over: tell everyone who waits. */
@@ -79,7 +82,8 @@ void ucxnb_on_received(void *request, ucs_status_t status, const ucp_tag_recv_in
 int ucxnb_wait_operation(ucxnb_operation_t *operation, int64_t deadline_ns, int spin,
                          int even_if_shut);
 
-/* Wait until one of them is done. All belong to one engine. */
+/* Wait until one of them is done, or all. All belong to one engine. */
 int ucxnb_wait_any(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin);
+int ucxnb_wait_all(ucxnb_operation_t **operations, size_t count, int64_t deadline_ns, int spin);
 
 #endif

@@ -200,8 +200,10 @@ cdef class Request:
 
     cdef int notify(self) except -1:
         cdef object interrupt = None
+        if self.futures is None:
+            return 0
         futures, self.futures = self.futures, None
-        for future in futures or ():
+        for future in futures:
             for _ in range(TRIES):
                 try:
                     resolve(future)
@@ -301,32 +303,62 @@ cdef Request make_request(EngineCore worker, Endpoint endpoint, object tag, bint
 
 def wait_for_any(list requests, double seconds):
     """Wait for a while, or until one of several requests of one worker has ended."""
+    if not split_ended(requests)[0]:
+        wait_for(requests, seconds, False)
+
+
+def wait_for_all(list requests, double seconds):
+    """Wait for a while, or until all of several requests of one worker have ended.
+
+    Returns
+    -------
+    bool
+        Whether they have.
+    """
+    cdef list pending = split_ended(requests)[1]
+    return not pending or wait_for(pending, seconds, True)
+
+
+cdef bint wait_for(list requests, double seconds, bint for_all) except *:
+    """Wait for requests that have not ended; whether they have, if for all of them."""
     cdef Request request = requests[0]
     cdef EngineCore worker = request.worker
     cdef size_t count = 0
     cdef int64_t deadline = ucxnb_now_ns() + <int64_t>(seconds * 1e9)
+    cdef bint ended = False
     cdef ucxnb_operation_t **operations
     worker.enter()
     operations = <ucxnb_operation_t **>malloc(len(requests) * sizeof(void *))
     try:
         if operations == NULL:
             raise MemoryError()
+        for request in requests:
+            request.users += 1
+            operations[count] = request.operation
+            count += 1
         try:
-            for request in requests:
-                if request.has_ended():
-                    return
-                request.users += 1
-                operations[count] = request.operation
-                count += 1
             with nogil:
-                ucxnb_wait_any(operations, count, deadline, 1)
+                if for_all:
+                    ended = ucxnb_wait_all(operations, count, deadline, 1)
+                else:
+                    ucxnb_wait_any(operations, count, deadline, 1)
         finally:
-            for request in requests[:count]:
+            for request in requests:
                 request.stop_using()
         PyErr_CheckSignals()
     finally:
         free(operations)
         worker.leave()
+    return ended
+
+
+def results_of(list requests):
+    """Give what `Request.wait` returns for each of many requests that have ended."""
+    cdef Request request
+    cdef list results = []
+    for request in requests:
+        results.append(request.result())
+    return results
 
 
 def split_ended(list requests):

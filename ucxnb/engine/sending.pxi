@@ -153,35 +153,51 @@ cdef class TagSender(EngineCore):
             endpoint = self.sendable(endpoint_id)
             tag_bits = self.wire_tag(tag)
             export_buffer(data, &view, False)
-            return self.begin_send(endpoint, tag, tag_bits, lend(&view, None, endpoint))
+            return self.begin_send(endpoint, tag, tag_bits, &view, None)
         finally:
             self.leave()
 
-    cdef Request begin_send(self, Endpoint endpoint, object tag, uint64_t tag_bits, Loan loan):
-        """Post a send of the memory that was lent."""
+    cdef Request begin_send(self, Endpoint endpoint, object tag, uint64_t tag_bits, Py_buffer *view,
+                            Loan lender):
+        """Post a send of memory that `lender` keeps; if that is None, the view is taken over."""
         cdef Request request = make_request(self, endpoint, tag, True)
         cdef uint64_t wire = tag_bits | endpoint.send_prefix
+        cdef const void *memory = view.buf
+        cdef size_t length = view.len
         cdef ucs_status_t status
+        cdef int due = False
         cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         operation.is_send = True
-        operation.length = loan.view.len
+        operation.length = length
         operation.request = <void *>request
-        self.keep_operation(operation, loan)
-        with nogil:
-            status = ucxnb_post_send(&endpoint.ucp, loan.view.buf, loan.view.len, wire, operation)
+        if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+            status = ucxnb_post_send_with_gil(&endpoint.ucp, memory, length, wire, operation, &due)
             if status == UCS_INPROGRESS:
+                self.keep_operation(operation, borrow(view, lender, endpoint))
                 ucxnb_wake_background(&self.engine.driver)
+            if due:
+                with nogil:
+                    ucxnb_progress(&self.engine.driver)
+        else:
+            self.keep_operation(operation, borrow(view, lender, endpoint))
+            with nogil:
+                status = ucxnb_post_send(&endpoint.ucp, memory, length, wire, operation)
+                if status == UCS_INPROGRESS:
+                    ucxnb_wake_background(&self.engine.driver)
+            if status != UCS_INPROGRESS:
+                self.unlink_operation(operation)
+                self.drop_owner(operation)
         if status == UCS_INPROGRESS:
             request.operation = operation
             return request
-        self.unlink_operation(operation)
-        self.drop_owner(operation)
+        if lender is None and is_exported(view):
+            PyBuffer_Release(view)
         operation.is_send = False
         operation.request = NULL
         self.spare_operation(operation)
         if status == UCS_OK:
-            self.count_sent(endpoint, loan.view.len)
-            request.message = make_message(endpoint.endpoint_id, tag, loan.view.len, None)
+            self.count_sent(endpoint, length)
+            request.message = make_message(endpoint.endpoint_id, tag, length, None)
         else:
             request.error = self.failed_error(endpoint, status, f"sending tag {tag} failed")
         return request
@@ -222,7 +238,7 @@ cdef class TagSender(EngineCore):
         cdef Endpoint endpoint
         cdef Request request
         cdef Py_buffer view
-        cdef Loan loan, part
+        cdef Loan loan
         cdef uint64_t tag_bits
         cdef int64_t deadline
         cdef list requests = []
@@ -236,9 +252,7 @@ cdef class TagSender(EngineCore):
             export_buffer(data, &view, False)
             loan = lend(&view, None, None)
             for endpoint in list(self.open_endpoints.values()):
-                part = lend(NULL, loan, endpoint)
-                part.view.buf, part.view.len = loan.view.buf, loan.view.len
-                requests.append(self.begin_send(endpoint, tag, tag_bits, part))
+                requests.append(self.begin_send(endpoint, tag, tag_bits, &loan.view, loan))
             for request in requests:
                 endpoint = request.endpoint
                 if request.has_ended() or self.await_operation(request.operation, deadline, True):
