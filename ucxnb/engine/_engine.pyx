@@ -46,6 +46,7 @@ from ucxnb.stats import TrafficStats, WorkerStats
 cdef enum:
     SCRATCH_SIZE = 8192  # messages up to this size are received without allocating first
     SMALL = 8192  # messages up to this size are copied within moments
+    LARGE = 1048576  # messages over this size take longer than waiting threads spin
     MAX_TRANSPORTS = 32
     MAX_SPARES = 64  # operations that are kept to be used again
     MAX_SPINS_MISSED = 5

@@ -36,6 +36,7 @@ cdef extern from "progress.h" nogil:
     int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
                    int spin)
     void ucxnb_wake_background(ucxnb_driver_t *driver)
+    void ucxnb_hand_over(ucxnb_driver_t *driver)
     int64_t ucxnb_now_ns()
 
 cdef extern from "engine.h" nogil:

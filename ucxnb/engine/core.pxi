@@ -549,9 +549,11 @@ cdef class EngineCore:
     cdef bint spin_before_sleep(self, ucxnb_operation_t *operation):
         """Whether a request that is awaited ends within moments: sleeping costs more than that.
 
-        The event loop stands still meanwhile. So this is done only if nothing else is awaited, and
-        less and less often if it does not help.
+        The event loop stands still meanwhile. So this is done only if nothing else is awaited, not
+        for large messages, and less and less often if it does not help.
         """
+        if (operation.length if operation.is_send else operation.capacity) > LARGE:
+            return False
         if self.engine.listeners > 0 or self.closed:
             return False
         if self.awaits_to_skip > 0:

@@ -126,7 +126,7 @@ void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
     if (request == NULL || UCS_PTR_IS_ERR(request)) {
         atomic_fetch_sub(&engine->pending_closes, 1);
     }
-    ucxnb_wake_waiters(&engine->driver); /* their requests may have just ended */
+    ucxnb_tell_ended(&engine->driver);
     ucxnb_wake_background(&engine->driver);
 }
 

@@ -534,6 +534,7 @@ void ucxnb_matching_start(ucxnb_engine_t *engine)
 
     pthread_mutex_init(&engine->match_lock, NULL);
     engine->driver.after_step = after_step;
+    engine->driver.tell_ended = ucxnb_tell_completed;
     for (kind = 0; kind < UCXNB_POSTED_KINDS; kind++) {
         engine->posted[kind].whole_tags_only = 1;
     }

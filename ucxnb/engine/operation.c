@@ -57,10 +57,20 @@ static void queue_completed(ucxnb_operation_t *operation)
     engine->last_completed = operation;
 }
 
-void ucxnb_complete(ucxnb_operation_t *operation, int outcome, ucs_status_t status)
+void ucxnb_tell_completed(ucxnb_driver_t *driver)
+{
+    ucxnb_engine_t *engine = (ucxnb_engine_t *)driver; /* its first member */
+    uint64_t one = 1;
+
+    if (atomic_load(&engine->listeners) > 0 &&
+        write(engine->completion_fd, &one, sizeof one) < 0) {
+        /* its counter is full, so it is readable already */
+    }
+}
+
+static void complete_quietly(ucxnb_operation_t *operation, int outcome, ucs_status_t status)
 {
     ucxnb_engine_t *engine = operation->engine;
-    uint64_t one = 1;
 
     pthread_mutex_lock(&engine->completion_lock);
     operation->outcome = outcome;
@@ -73,12 +83,24 @@ void ucxnb_complete(ucxnb_operation_t *operation, int outcome, ucs_status_t stat
         atomic_store(&engine->match_again, 1);
         atomic_fetch_sub(&engine->orphans_under_way, 1);
     }
-    if (atomic_load(&engine->listeners) > 0 &&
-        write(engine->completion_fd, &one, sizeof one) < 0) {
-        /* its counter is full, so it is readable already */
-    }
     pthread_mutex_unlock(&engine->completion_lock);
-    ucxnb_wake_waiters(&engine->driver);
+}
+
+void ucxnb_complete(ucxnb_operation_t *operation, int outcome, ucs_status_t status)
+{
+    ucxnb_driver_t *driver = &operation->engine->driver;
+
+    complete_quietly(operation, outcome, status);
+    ucxnb_tell_completed(driver);
+    ucxnb_wake_waiters(driver);
+}
+
+static void complete_in_callback(ucxnb_operation_t *operation, ucs_status_t status)
+{
+    ucxnb_driver_t *driver = &operation->engine->driver;
+
+    complete_quietly(operation, UCXNB_MATCHED, status);
+    ucxnb_note_ended(driver);
 }
 
 ucxnb_operation_t *ucxnb_next_completed(ucxnb_engine_t *engine, int *released)
@@ -114,7 +136,7 @@ void ucxnb_release(ucxnb_operation_t *operation)
 void ucxnb_on_sent(void *request, ucs_status_t status, void *operation)
 {
     ucxnb_ucp.ucp_request_free(request);
-    ucxnb_complete(operation, UCXNB_MATCHED, status);
+    complete_in_callback(operation, status);
 }
 
 void ucxnb_on_batch_sent(void *request, ucs_status_t status, void *arg)
@@ -126,7 +148,7 @@ void ucxnb_on_batch_sent(void *request, ucs_status_t status, void *arg)
         operation->status = status;
     }
     if (atomic_fetch_sub(&operation->balance, 1) == 1) {
-        ucxnb_complete(operation, UCXNB_MATCHED, operation->status);
+        complete_in_callback(operation, operation->status);
     }
 }
 
@@ -135,7 +157,7 @@ void ucxnb_on_received(void *request, ucs_status_t status, const ucp_tag_recv_in
 {
     (void)info;
     ucxnb_ucp.ucp_request_free(request);
-    ucxnb_complete(operation, UCXNB_MATCHED, status);
+    complete_in_callback(operation, status);
 }
 
 typedef struct {

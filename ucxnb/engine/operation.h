@@ -62,6 +62,9 @@ void ucxnb_operation_renew(ucxnb_operation_t *operation);
 
 void ucxnb_operation_free(ucxnb_operation_t *operation);
 
+/* For the driver: make the descriptor readable that tells event loops of completions. */
+void ucxnb_tell_completed(ucxnb_driver_t *driver);
+
 /* It is over: tell everyone who waits. */
 void ucxnb_complete(ucxnb_operation_t *operation, int outcome, ucs_status_t status);
 

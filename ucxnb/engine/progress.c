@@ -85,6 +85,23 @@ void ucxnb_wake_background(ucxnb_driver_t *driver)
     }
 }
 
+void ucxnb_hand_over(ucxnb_driver_t *driver)
+{
+    atomic_store(&driver->handed_over, 1);
+    if (atomic_load(&driver->background_polls) || atomic_load(&driver->background_naps)) {
+        signal_fd(driver->background_fd);
+    }
+}
+
+void ucxnb_tell_ended(ucxnb_driver_t *driver)
+{
+    if (atomic_load_explicit(&driver->ended, memory_order_acquire)) {
+        atomic_store(&driver->ended, 0);
+        driver->tell_ended(driver);
+        tell_waiters(driver, 0);
+    }
+}
+
 /* `*again` is set if there is more to do at once, whatever UCX says; `waits`: the caller is himself
  * one of the waiters, and looks after a step that did something. */
 static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
@@ -95,6 +112,7 @@ static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
         /* What this step completed may be what another thread waits for. */
         tell_waiters(driver, waits);
     }
+    ucxnb_tell_ended(driver);
     if (atomic_load_explicit(&driver->posted, memory_order_relaxed) != 0) {
         *again |= driver->after_step(driver, count);
     }
@@ -319,6 +337,7 @@ static void park(ucxnb_driver_t *driver)
  * looks become rarer. */
 static void stand_aside(ucxnb_driver_t *driver, unsigned times)
 {
+    struct pollfd woken = {driver->background_fd, POLLIN, 0};
     int64_t nap_ns = driver->interval_ns;
     struct timespec nap;
 
@@ -327,7 +346,11 @@ static void stand_aside(ucxnb_driver_t *driver, unsigned times)
     }
     nap.tv_sec = nap_ns / 1000000000;
     nap.tv_nsec = nap_ns % 1000000000;
-    nanosleep(&nap, NULL);
+    atomic_store(&driver->background_naps, 1);
+    if (!atomic_load(&driver->handed_over) && ppoll(&woken, 1, &nap, NULL) > 0) {
+        drain_fd(driver->background_fd);
+    }
+    atomic_store(&driver->background_naps, 0);
 }
 
 static void *background(void *arg)
@@ -347,11 +370,12 @@ static void *background(void *arg)
             continue;
         }
         driven = atomic_load_explicit(&driver->driven, memory_order_relaxed);
-        if (driven != seen) {
+        if (driven != seen && !atomic_exchange(&driver->handed_over, 0)) {
             seen = driven;
             stand_aside(driver, aside++);
             continue;
         }
+        seen = driven;
         aside = 0;
         again = 0;
         atomic_store_explicit(&driver->background_steps, 1, memory_order_relaxed);

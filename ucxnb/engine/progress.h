@@ -26,12 +26,20 @@ typedef struct ucxnb_driver {
     int (*after_step)(struct ucxnb_driver *driver, unsigned count);
     _Atomic int posted;
 
+    /* Called when operations have ended inside UCX, by whoever was there, once he is out again: one
+     * who is woken earlier, on the same core, finds UCX's spinlock taken by a thread that waits for
+     * that core. */
+    void (*tell_ended)(struct ucxnb_driver *driver);
+    _Atomic int ended; /* since that was called last */
+
     _Atomic int stop;
     _Atomic int waiters;             /* threads inside ucxnb_wait() */
     _Atomic unsigned events;         /* changes when a waiter must call its `ready` again */
     _Atomic int sleepers;            /* those of them that are asleep, or about to be */
     _Atomic int background_steps;    /* the background thread is inside UCX */
     _Atomic int background_polls;    /* it sleeps in poll() */
+    _Atomic int background_naps;     /* it sleeps, standing aside */
+    _Atomic int handed_over;         /* those for whom it stands aside have left it the work */
     _Atomic int background_parked;   /* it sleeps until the waiters have left */
     _Atomic uint64_t driven;         /* changes whenever another thread progressed the worker */
     _Atomic int asking;              /* threads between ucxnb_ask_in() and ucxnb_ask_no_more() */
@@ -102,8 +110,20 @@ int ucxnb_wait_counting(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg,
 /* Make every waiter call its `ready` again, asleep or not. Safe inside UCX callbacks. */
 void ucxnb_wake_waiters(ucxnb_driver_t *driver);
 
+/* Operations have ended inside UCX: said in its callbacks, to be told outside. */
+static inline void ucxnb_note_ended(ucxnb_driver_t *driver)
+{
+    atomic_store_explicit(&driver->ended, 1, memory_order_release);
+}
+
+/* After calls of UCX that may have ended operations: tell those who wait. */
+void ucxnb_tell_ended(ucxnb_driver_t *driver);
+
 /* An operation is left pending with nobody waiting for it: the background thread must run. */
 void ucxnb_wake_background(ucxnb_driver_t *driver);
+
+/* The caller drove, and goes to sleep where it cannot: the background thread takes over at once. */
+void ucxnb_hand_over(ucxnb_driver_t *driver);
 
 /* CLOCK_MONOTONIC, nanoseconds. */
 int64_t ucxnb_now_ns(void);
