@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from .loops import Result, buffer, flow, now, percentiles, warmup_of
+from .loops import Result, buffer, flow, now, percentiles, stamps_for, warmup_of
 from .peers.base import AsyncPeer
 from .plan import BOTH_WAYS, LATENCY, ONE_WAY
 
@@ -21,7 +21,8 @@ async def latency(peer: AsyncPeer, nbytes: int, count: int) -> Result:
     for _ in range(warmup_of(count)):
         await send(out)
         await receive(into)
-    stamps = [now()] * (count + 1)
+    stamps = stamps_for(count)
+    stamps[0] = now()
     for i in range(1, count + 1):
         await send(out)
         await receive(into)

@@ -12,7 +12,7 @@ from .machine import describe_machine
 from .pair import Pair, PeerError
 from .peers import PEERS, PERFTEST
 from .perftest import Perftest
-from .plan import LEAST, Cell, Plan, most_rounds
+from .plan import Cell, Plan, least_rounds, most_rounds
 from .quiet import OthersShare
 
 # A pilot of that share of a measurement's time, and of as many rounds, tells how many to take.
@@ -92,7 +92,7 @@ class Contender:
             took = pair.try_out(cell.measure, cell.nbytes, count, _timeout(seconds))
             enough = took >= seconds * PILOT_SHARE and count >= PILOT_ROUNDS
             if enough or took >= seconds or count >= most:
-                return max(LEAST, min(most, int(count * seconds / took)))
+                return max(least_rounds(cell.measure), min(most, int(count * seconds / took)))
             growth = 1.5 * seconds * PILOT_SHARE / took
             count = min(most, int(count * min(100, max(8, growth))))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from ..plan import BOTH_WAYS, LATENCY, ONE_WAY
@@ -97,6 +98,14 @@ class Peer:
     def receive(self, buffer: Any, link: int = 0) -> None:
         """Receive one message into the buffer, which has its size."""
         raise NotImplementedError
+
+    def sender(self, buffer: Any) -> Callable[[], Any]:
+        """Make a call that sends a buffer: the library's own call, where that does it."""
+        return partial(self.send, buffer)
+
+    def receiver(self, buffer: Any) -> Callable[[], Any]:
+        """Make a call that receives into a buffer: the library's own, where that does it."""
+        return partial(self.receive, buffer)
 
     def send_many(self, buffer: Any, count: int) -> None:
         """Send as many messages as fast as the library can."""

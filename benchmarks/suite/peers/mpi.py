@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,6 +65,12 @@ class _Mpi(WindowedPeer):
 
     def receive(self, buffer: Any, link: int = 0) -> None:
         self.world.Recv(buffer, self.there, TAG)
+
+    def sender(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.world.Send, buffer, self.there, TAG)
+
+    def receiver(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.world.Recv, buffer, self.there, TAG)
 
     def post_send(self, buffer: Any) -> Any:
         return self.world.Isend(buffer, self.there, TAG)

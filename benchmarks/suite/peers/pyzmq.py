@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..plan import BROADCAST, ENDPOINT_RATE
@@ -62,6 +64,12 @@ class Pyzmq(Peer):
 
     def receive(self, buffer: Any, link: int = 0) -> None:
         self.sockets[link].recv_into(buffer)
+
+    def sender(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.sockets[0].send, buffer, copy=len(buffer) < ZERO_COPY)
+
+    def receiver(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.sockets[0].recv_into, buffer)
 
     def exchange_many(self, out: Any, into: Any, count: int) -> None:
         for n in windows(count):

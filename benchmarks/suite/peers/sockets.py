@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..plan import BROADCAST, ENDPOINT_RATE
@@ -72,6 +74,9 @@ class Sockets(Peer):
             if more == 0:
                 raise EOFError("the other side has gone")
             got += more
+
+    def sender(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.sockets[0].sendall, buffer)
 
     def exchange_many(self, out: Any, into: Any, count: int) -> None:
         sender = threading.Thread(target=self.send_many, args=(out, count))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..plan import BROADCAST, ENDPOINT_RATE, LATENCY, ONE_WAY
@@ -51,6 +53,12 @@ class UcxnbBlocking(Peer):
 
     def receive(self, buffer: Any, link: int = 0) -> None:
         self.worker.receive_tag(self.ids[link], TAG, buffer)
+
+    def sender(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.worker.send_tag, self.ids[0], TAG, buffer)
+
+    def receiver(self, buffer: Any) -> Callable[[], Any]:
+        return partial(self.worker.receive_tag, self.ids[0], TAG, buffer)
 
     def send_many(self, buffer: Any, count: int) -> None:
         send, there = self.worker.send_tag, self.ids[0]
