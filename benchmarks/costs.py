@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,16 @@ from dashboard_traffic import Traffic
 from ucxnb.dashboard import Dashboard
 traffic = Traffic()
 """
+# The rate goes up and down by half for a while at the beginning of a run.
+WARM_UP = 'for how in ("rows", "single") * 25:\n    traffic.rate(how, {seconds})'
 MEASURE = 'print(*(traffic.rate(how, {seconds}) for how in ("rows", "single")))'
 CPU = "print(traffic.cpu_share({seconds}))"
 OPEN = "dashboard = Dashboard(traffic.worker)\ndashboard.widget"
 CLOSE = "dashboard.close()"
 END = "traffic.close()"
 HOW = ("rows", "send_tag")
+# Seconds after which a dashboard that was opened has sent what is sent once, BokehJS with it.
+SETTLE = 0.3
 
 
 def fresh(code: str) -> list[float]:
@@ -144,18 +149,26 @@ def browser(cells: tuple[str, ...]) -> Iterator[Run]:
         yield run
 
 
-def cells_for(seconds: float) -> tuple[str, str, str]:
-    """Code that sets up, that measures rates, and that measures processor time."""
+def cells_for(seconds: float) -> tuple[str, str, str, str]:
+    """Code that sets up, that warms up, that measures rates, and that measures processor time."""
     return (
         SETUP.format(folder=str(HERE)),
+        WARM_UP.format(seconds=seconds),
         MEASURE.format(seconds=seconds),
         CPU.format(seconds=12 * seconds),
     )
 
 
+def between(costs: list[float]) -> tuple[float, float]:
+    """Where the true median lies, with 95 % confidence, whatever the distribution."""
+    ordered, half = sorted(costs), 0.98 * len(costs) ** 0.5
+    first = max(0, int(len(costs) / 2 - half))
+    return ordered[first], ordered[-1 - first]
+
+
 def dashboard_cost(run: Run, repeats: int, seconds: float) -> dict[str, Any]:
     """Part of the message rate that an open dashboard takes; closed, open, open, closed, ..."""
-    setup, measure, cpu = cells_for(seconds)
+    setup, warm_up, measure, cpu = cells_for(seconds)
 
     def rates() -> list[float]:
         return [float(number) for number in run(measure).split()]
@@ -163,16 +176,17 @@ def dashboard_cost(run: Run, repeats: int, seconds: float) -> dict[str, Any]:
     def rates_when_open() -> list[float]:
         run(OPEN)
         try:
+            time.sleep(SETTLE)
             return rates()
         finally:
             run(CLOSE)
 
     run(setup)
-    rates(), rates_when_open()  # to warm up
     idle = float(run(cpu))
     run(OPEN)
     busy = float(run(cpu))
     run(CLOSE)
+    run(warm_up)
     pairs = []
     for repeat in range(repeats):
         if repeat % 2:
@@ -186,6 +200,7 @@ def dashboard_cost(run: Run, repeats: int, seconds: float) -> dict[str, Any]:
         costs = [1 - opened[i] / closed[i] for closed, opened in pairs]
         found[how] = {
             "cost": statistics.median(costs),
+            "cost_between": between(costs),
             "costs": [round(cost, 4) for cost in costs],
             "rate_closed": statistics.median(closed[i] for closed, _ in pairs),
             "rate_open": statistics.median(opened[i] for _, opened in pairs),
@@ -198,8 +213,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "costs.json")
     parser.add_argument("--starts", type=int, default=15, help="fresh processes of each kind")
-    parser.add_argument("--repeats", type=int, default=16, help="pairs of dashboard closed, open")
-    parser.add_argument("--seconds", type=float, default=0.25, help="of one turn of traffic")
+    parser.add_argument("--repeats", type=int, default=40, help="pairs of dashboard closed, open")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of one turn of traffic")
     parser.add_argument("--no-browser", action="store_true")
     options = parser.parse_args()
     needed = ["numpy", "ipywidgets", "anywidget", "bokeh", "jupyterlab"]
