@@ -15,6 +15,7 @@ BUILTINS = {
     "AddressError": ValueError,
     "MissingUcxError": ImportError,
     "UcxError": RuntimeError,
+    "OpenFilesError": OSError,
     "WorkerClosedError": RuntimeError,
     "ThreadModeError": RuntimeError,
     "ArgumentError": (ValueError, TypeError),

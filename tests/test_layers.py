@@ -22,6 +22,7 @@ LAYERS = {
     "timeouts": 0,
     "message": 0,
     "endpoint_info": 0,
+    "open_files": 0,
     "ucx_programs": 0,
     "transports": 0,
     "engine": 1,

@@ -8,6 +8,7 @@ pickled, with their attributes::
     ├── AddressError                      ValueError           not a "host:port"
     ├── MissingUcxError                   ImportError          no usable UCXX is installed
     ├── UcxError                          RuntimeError         UCX itself said no (.status)
+    ├── OpenFilesError                    OSError              too few file descriptors are left
     ├── WorkerClosedError                 RuntimeError         the worker was closed
     ├── ThreadModeError                   RuntimeError         two threads inside a SINGLE worker
     ├── FeatureDisabledError              RuntimeError         e.g. enable_tag=False
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidBufferError",
     "MissingUcxError",
     "NoPeersError",
+    "OpenFilesError",
     "OperationTimeoutError",
     "PeerClosedError",
     "RejectedError",
@@ -101,6 +103,10 @@ class UcxError(UcxnbError, RuntimeError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class OpenFilesError(UcxnbError, OSError):
+    """Too few file descriptors are left; the message names the limit and how to raise it."""
 
 
 class WorkerClosedError(UcxnbError, RuntimeError):

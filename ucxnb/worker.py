@@ -28,6 +28,7 @@ from .errors import (
 )
 from .frontdoor import FrontDoor, Listener
 from .message import Message
+from .open_files import FOR_A_WORKER, need_descriptors
 from .stats import StatsHistory, TrafficStats, WorkerStats
 from .timeouts import checked_timeout
 
@@ -61,6 +62,8 @@ class UcxWorker(TagEngine):
         UCXX is not installed; the message says what to install.
     UcxError
         UCX cannot start.
+    OpenFilesError
+        This process has too few file descriptors left.
 
     Notes
     -----
@@ -85,6 +88,7 @@ class UcxWorker(TagEngine):
         self._config = config = config.replace(**fields)
         self._name = config.name or f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self._history = StatsHistory(config.history_length)
+        need_descriptors(FOR_A_WORKER, "a worker")
         self._ucp = UcpWorker(config)
         try:
             self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
@@ -136,6 +140,9 @@ class UcxWorker(TagEngine):
             not answer.
         HandshakeError, RejectedError, AuthenticationError
             What listens there is no ucxnb worker, or one that declines.
+        OpenFilesError
+            This process has too few file descriptors left; if it is the peer's that has, the error
+            is a `RejectedError`.
         ArgumentError, ThreadModeError, WorkerClosedError
             Nothing was tried.
 
@@ -172,7 +179,7 @@ class UcxWorker(TagEngine):
 
         Raises
         ------
-        AddressError, AddressInUseError, UnreachableError
+        AddressError, AddressInUseError, UnreachableError, OpenFilesError
             Nothing listens.
         ThreadModeError, WorkerClosedError
             Nothing was tried.

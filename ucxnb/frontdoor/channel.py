@@ -19,6 +19,7 @@ from ..errors import (
     UcxnbError,
     WorkerClosedError,
 )
+from ..open_files import FOR_A_CONNECTION, need_descriptors
 from .handshake import Handshake, Introduction
 from .protocol import Frame, FrameDecoder, FrameType, ProtocolError, encode_frame
 
@@ -230,6 +231,8 @@ class Channel:
             raise ProtocolError(f"it sent {frame.type.name} to an open connection")
 
     def _on_handshake(self, engine: TagEngine, frame: Frame) -> None:
+        where = f"{self.peer_address}: " if self.direction == "connected" else ""
+        need_descriptors(FOR_A_CONNECTION, f"{where}a connection")
         replies = self._handshake.receive(frame)
         peer = self._handshake.peer
         if self.endpoint is None and peer is not None and peer.worker_address:

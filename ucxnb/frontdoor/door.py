@@ -22,6 +22,7 @@ from ..address import parse_address
 from ..config import WorkerConfig
 from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
 from ..errors import ConnectTimeoutError, UcxError, WorkerClosedError
+from ..open_files import FOR_A_CONNECTION, need_descriptors
 from .accepted import AcceptQueue
 from .channel import Channel
 from .dial import dial
@@ -103,10 +104,11 @@ class FrontDoor:
         ------
         AddressError, ConnectRefusedError, UnreachableError, ConnectTimeoutError, HandshakeError
             No connection came about, and nothing is left of it.
-        RejectedError, WorkerClosedError
+        RejectedError, WorkerClosedError, OpenFilesError
             Likewise.
         """
         where = parse_address(address)
+        need_descriptors(FOR_A_CONNECTION, f"{where}: a connection")
         deadline = None if timeout is None else time.monotonic() + timeout
         sock = dial(where, timeout)
         try:
@@ -127,10 +129,12 @@ class FrontDoor:
 
         Raises
         ------
-        AddressError, AddressInUseError, UnreachableError
+        AddressError, AddressInUseError, UnreachableError, OpenFilesError
             Nothing listens.
         """
-        sock = bind(parse_address(address, default_host="127.0.0.1", any_port=True))
+        where = parse_address(address, default_host="127.0.0.1", any_port=True)
+        need_descriptors(FOR_A_CONNECTION, f"{where}: a listener")
+        sock = bind(where)
         listener = Listener(self, sock)
         opened: Future[None] = Future()
 
