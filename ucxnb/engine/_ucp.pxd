@@ -92,6 +92,7 @@ cdef extern from "operation.h" nogil:
         uint64_t age
         size_t length
         int in_backlog
+        int taken
         void *owner
         void *request
         ucxnb_operation_t *previous
@@ -154,6 +155,7 @@ cdef extern from "matching.h" nogil:
     void ucxnb_give_back(ucxnb_engine_t *engine, ucxnb_operation_t **operations, size_t count)
     bint ucxnb_arrives_next(ucxnb_operation_t *operation, uint64_t tag, uint64_t mask)
     int ucxnb_keep_message(ucxnb_operation_t *operation)
+    int ucxnb_kept_in(const ucxnb_operation_t *operation, const char *memory, size_t size)
     void ucxnb_end_posted_from_anyone(ucxnb_engine_t *engine)
     void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
     uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)

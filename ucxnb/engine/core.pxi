@@ -493,7 +493,7 @@ cdef class EngineCore:
                 self.count_sent((<Loan>operation.owner).endpoint, operation.length)
                 operation.counted = True
             self.drop_owner(operation)
-        elif operation.in_backlog:
+        elif operation.in_backlog or operation.taken:
             # With the GIL, so that nobody frees it meanwhile.
             if ucxnb_keep_message(operation):
                 self.drop_owner(operation)

@@ -101,6 +101,37 @@ static ucp_tag_message_h probe(ucxnb_engine_t *engine, uint64_t tag, uint64_t ma
     return handle;
 }
 
+void ucxnb_copy(void *target, const void *source, size_t length)
+{
+    /* The source of an empty message may be NULL. */
+    if (length > 0 && target != source) {
+        memmove(target, source, length);
+    }
+}
+
+/* Whether somebody will yet take the message out of the operation's memory. */
+static int needs_memory(const ucxnb_operation_t *operation)
+{
+    return atomic_load(&operation->in_backlog) || atomic_load(&operation->taken);
+}
+
+/* A message that is there leaves the caller's memory; false if there is none for it. */
+static int own_memory(ucxnb_operation_t *operation)
+{
+    char *memory;
+
+    if (!operation->owns_memory) {
+        memory = malloc(operation->length ? operation->length : 1);
+        if (memory == NULL) {
+            return 0;
+        }
+        ucxnb_copy(memory, operation->memory, operation->length);
+        operation->memory = memory;
+        operation->owns_memory = 1;
+    }
+    return 1;
+}
+
 /* UCXNB_NO_MATCH and `*blocked` if the message is there, but not all of its bytes. */
 static int look_into_backlog(ucxnb_match_t *match, int *blocked)
 {
@@ -123,6 +154,9 @@ static int look_into_backlog(ucxnb_match_t *match, int *blocked)
         return UCXNB_NO_MATCH;
     }
     match->handle = message->handle;
+    if (message->operation != NULL) {
+        atomic_store(&message->operation->taken, 1); /* first, so that it is never neither */
+    }
     remove_message(engine, message);
     return UCXNB_MATCHED;
 }
@@ -290,14 +324,6 @@ static int make_memory(ucxnb_operation_t *operation, size_t length)
         return operation->owns_memory;
     }
     return 1;
-}
-
-void ucxnb_copy(void *target, const void *source, size_t length)
-{
-    /* The source of an empty message may be NULL. */
-    if (length > 0 && target != source) {
-        memmove(target, source, length);
-    }
 }
 
 /* A message that another receive began; false if there is no memory for it. */
@@ -695,21 +721,27 @@ int ucxnb_arrives_next(const ucxnb_operation_t *operation, uint64_t tag, uint64_
 int ucxnb_keep_message(ucxnb_operation_t *operation)
 {
     ucxnb_engine_t *engine = operation->engine;
-    char *memory;
+    int kept;
 
     pthread_mutex_lock(&engine->match_lock);
-    if (operation->in_backlog && !operation->owns_memory) {
-        memory = malloc(operation->length ? operation->length : 1);
-        if (memory == NULL) {
-            pthread_mutex_unlock(&engine->match_lock);
-            return 0;
-        }
-        ucxnb_copy(memory, operation->memory, operation->length);
-        operation->memory = memory;
-        operation->owns_memory = 1;
-    }
+    kept = !needs_memory(operation) || own_memory(operation);
     pthread_mutex_unlock(&engine->match_lock);
-    return 1;
+    return kept;
+}
+
+int ucxnb_kept_in(const ucxnb_operation_t *operation, const char *memory, size_t size)
+{
+    ucxnb_engine_t *engine = operation->engine;
+    int kept_there = 0;
+
+    if (needs_memory(operation)) {
+        pthread_mutex_lock(&engine->match_lock);
+        kept_there = needs_memory(operation) && !operation->owns_memory &&
+                     memory < operation->memory + operation->length &&
+                     operation->memory < memory + size;
+        pthread_mutex_unlock(&engine->match_lock);
+    }
+    return kept_there;
 }
 
 void ucxnb_endpoint_changed(ucxnb_endpoint_t *endpoint)

@@ -48,8 +48,12 @@ void ucxnb_give_back(ucxnb_engine_t *engine, ucxnb_operation_t *const *operation
 /* Whether a message that was given back is what a receive gets next. */
 int ucxnb_arrives_next(const ucxnb_operation_t *operation, uint64_t tag, uint64_t mask);
 
-/* Copy such a message, once it is there, out of memory of the caller's; false without memory. */
+/* Copy such a message, once it is there, out of memory of the caller's, unless somebody has; false
+ * without memory. */
 int ucxnb_keep_message(ucxnb_operation_t *operation);
+
+/* Whether such a message, or what has come of it, is in that memory of the caller's. */
+int ucxnb_kept_in(const ucxnb_operation_t *operation, const char *memory, size_t size);
 
 /* Its state is another one: end the receives from it that wait in vain. */
 void ucxnb_endpoint_changed(ucxnb_endpoint_t *endpoint);

@@ -125,6 +125,7 @@ void ucxnb_release(ucxnb_operation_t *operation)
 {
     ucxnb_engine_t *engine = operation->engine;
 
+    atomic_store(&operation->taken, 0);
     pthread_mutex_lock(&engine->completion_lock);
     operation->released = 1;
     if (atomic_load(&operation->state) == UCXNB_DONE) {

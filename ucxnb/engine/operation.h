@@ -42,7 +42,8 @@ struct ucxnb_operation {
     size_t length;
     _Atomic int64_t balance;   /* of a batch: less one for each send that is over; when all have been
                                 * posted, more by their number: so 0 at the end */
-    int in_backlog;            /* under match_lock */
+    _Atomic int in_backlog;    /* written under match_lock */
+    _Atomic int taken;         /* out of the backlog, by a receive that has yet to copy the message */
     int orphan;                /* under completion_lock: nobody waits, and it is under way */
     int queued, released;      /* under completion_lock */
     ucxnb_operation_t *next_completed;

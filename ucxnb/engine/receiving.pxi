@@ -2,10 +2,7 @@
 
 cdef bint arrives_in(ucxnb_operation_t *operation, Py_buffer *view) noexcept:
     """Whether a message that nobody waits for any more is kept in that memory."""
-    cdef char *start = <char *>view.buf
-    return (is_exported(view) and operation.in_backlog and not operation.owns_memory
-            and start < operation.memory + operation.length
-            and operation.memory < start + view.len)
+    return is_exported(view) and ucxnb_kept_in(operation, <char *>view.buf, view.len)
 
 
 cdef class TagReceiver(TagSender):

@@ -7,9 +7,14 @@ ucxnb_ucp_t ucxnb_ucp;
 
 const char *ucxnb_load_ucp(void)
 {
-    void *ucp = dlopen("libucp.so.0", RTLD_NOW | RTLD_NOLOAD);
-    void *ucs = dlopen("libucs.so.0", RTLD_NOW | RTLD_NOLOAD);
+    static int loaded;
+    void *ucp, *ucs;
 
+    if (loaded) {
+        return NULL; /* other workers' threads read the table */
+    }
+    ucp = dlopen("libucp.so.0", RTLD_NOW | RTLD_NOLOAD);
+    ucs = dlopen("libucs.so.0", RTLD_NOW | RTLD_NOLOAD);
     if (ucp == NULL || ucs == NULL) {
         return "libucp.so.0 and libucs.so.0 are not loaded";
     }
@@ -25,5 +30,6 @@ const char *ucxnb_load_ucp(void)
     if (ucxnb_ucp.ucs_status_string == NULL) {
         return "libucs.so.0 has no ucs_status_string";
     }
+    loaded = 1;
     return NULL;
 }
