@@ -17,6 +17,8 @@ NAMES = {
     "Listener",
     "Message",
     "Rates",
+    "Refusal",
+    "Refusals",
     "Request",
     "StatsHistory",
     "ThreadMode",

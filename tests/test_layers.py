@@ -23,6 +23,7 @@ LAYERS = {
     "message": 0,
     "endpoint_info": 0,
     "open_files": 0,
+    "refusals": 0,
     "ucx_programs": 0,
     "transports": 0,
     "engine": 1,

@@ -15,6 +15,7 @@ from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo, EndpointState
 from .errors import *  # noqa: F403  (the list is errors.__all__)
 from .message import Message
+from .refusals import Refusal, Refusals
 from .stats import Rates, StatsHistory, TrafficStats, WorkerStats
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ __all__ = [
     "Listener",
     "Message",
     "Rates",
+    "Refusal",
+    "Refusals",
     "Request",
     "StatsHistory",
     "ThreadMode",

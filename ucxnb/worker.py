@@ -29,6 +29,7 @@ from .errors import (
 from .frontdoor import FrontDoor, Listener
 from .message import Message
 from .open_files import FOR_A_WORKER, need_descriptors
+from .refusals import Refusals
 from .stats import StatsHistory, TrafficStats, WorkerStats
 from .timeouts import checked_timeout
 
@@ -194,6 +195,18 @@ class UcxWorker(TagEngine):
     def listeners(self) -> tuple[Listener, ...]:
         """The listeners that are open."""
         return self._door.listeners
+
+    def refusals(self) -> Refusals:
+        """Tell who came to a listener and was not let in, and why.
+
+        Returns
+        -------
+        Refusals
+            Their number, and the latest of them: with a wrong key, none where one is asked for, of
+            another release, no ucxnb worker at all, or slower than
+            `WorkerConfig.handshake_timeout`. Any thread may call this.
+        """
+        return self._door.refusals
 
     def disconnect(self, endpoint_id: int, *, timeout: float = _DEFAULT) -> None:
         """Close a connection in order.

@@ -146,6 +146,7 @@ class Channel:
                     f"{self.peer_address}: it did not finish the handshake in time; check that a "
                     "ucxnb worker listens there, and that its process is not stopped"
                 ),
+                "it did not finish the handshake in time",
             )
         elif self._phase is _Phase.CLOSING and late:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
@@ -198,6 +199,11 @@ class Channel:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         elif self._phase is not _Phase.DONE:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
+
+    def make_room(self, engine: TagEngine) -> None:
+        """Leave the handshake, of which there are too many, to others."""
+        reason = "it was slowest in the handshake of too many at once, and made room for the next"
+        self._fail(engine, ConnectTimeoutError(f"{self.peer_address}: {reason}"), reason)
 
     # ---- inside ----
 
@@ -285,7 +291,7 @@ class Channel:
             )
         elif isinstance(error, RejectedError):
             error = type(error)(f"{self.peer_address}: {error}")
-        self._fail(engine, error)
+        self._fail(engine, error, reason)
 
     def _broken(self, engine: TagEngine, reason: str) -> None:
         """The socket is of no more use."""
@@ -296,14 +302,15 @@ class Channel:
                     f"{self.peer_address}: the connection ended in the handshake: {reason}; check "
                     "that a ucxnb worker listens there"
                 ),
+                reason,
             )
         elif self._phase is _Phase.CLOSING:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         elif self._phase is not _Phase.DONE:
             self._finish(engine, EndpointState.LOST, f"the peer is gone: {reason}")
 
-    def _fail(self, engine: TagEngine, error: UcxnbError) -> None:
-        """The handshake did not succeed."""
+    def _fail(self, engine: TagEngine, error: UcxnbError, refusal: str = "") -> None:
+        """The handshake did not succeed; `refusal` says why, unless this worker is closing."""
         if self._phase is _Phase.DONE:
             return
         self._phase = _Phase.DONE
@@ -311,6 +318,8 @@ class Channel:
             self.endpoint.closed_by_me = True
             engine._end_endpoint(self.endpoint)
             engine._remove_endpoint(self.endpoint)
+        if refusal and self.direction == "accepted":
+            self._door.note_refusal(self.peer_address, refusal)
         if not self.connected.done():
             self.connected.set_exception(error)
         self._end()

@@ -23,6 +23,7 @@ from ..config import WorkerConfig
 from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
 from ..errors import ConnectTimeoutError, UcxError, WorkerClosedError
 from ..open_files import FOR_A_CONNECTION, need_descriptors
+from ..refusals import Refusals
 from .accepted import AcceptQueue
 from .channel import Channel
 from .dial import dial
@@ -55,6 +56,11 @@ class FrontDoor:
         What peers are told.
     worker_address : bytes
         Of the UCP worker.
+
+    Attributes
+    ----------
+    refusals : Refusals
+        Who came to a listener and was not let in. Any thread may read it.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class FrontDoor:
         self._timers: list[tuple[float, Callable[[TagEngine, float], None]]] = []
         self._due: list[float] = []
         self.accepted = AcceptQueue()
+        self.refusals = Refusals()
         self._accept_again = 0.0
         self._closing = False
         self._stopping = False
@@ -242,6 +249,10 @@ class FrontDoor:
         if channel.direction == "accepted":
             self.accepted.put(channel.endpoint_id)
 
+    def note_refusal(self, peer_address: str, reason: str) -> None:
+        """A peer that came to a listener is not let in."""
+        self.refusals = self.refusals.plus(time.time(), peer_address, reason)
+
     def watch(self, channel: Channel) -> None:
         """Wait for what the channel waits for."""
         events = selectors.EVENT_READ
@@ -398,7 +409,7 @@ class FrontDoor:
             sock.close()
             return
         if len(self._handshakes) >= _MAX_HANDSHAKES:
-            min(self._handshakes, key=lambda c: c.deadline or 0.0).abort(engine)
+            min(self._handshakes, key=lambda c: c.deadline or 0.0).make_room(engine)
         self._adopt(engine, channel)
 
     def _adopt(self, engine: TagEngine, channel: Channel) -> None:
