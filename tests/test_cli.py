@@ -202,8 +202,42 @@ def test_serve_where_it_is_told():
 
 def test_serve_warns_when_others_can_reach_it():
     with started("serve", "0.0.0.0:0") as process:
-        assert "0.0.0.0" in process.stdout.readline()
-        assert "Nothing is encrypted or authenticated" in process.stdout.readline()
+        warning = process.stdout.readline()  # with the standard errors in it
+        assert re.match(r"Warning: whoever reaches 0\.0\.0\.0:\d+ .*UCXNB_AUTH_KEY", warning)
+        assert "Listening on 0.0.0.0:" in process.stdout.readline()
+
+
+def test_serve_with_the_key_in_a_file(tmp_path):
+    file = tmp_path / "key"
+    file.write_text("schlüssel in a file\n# a second line is none of it\n")
+    with started("serve", "--auth-key-file", str(file)) as process:
+        address = re.match(r"Listening on (\S+:\d+);", process.stdout.readline())[1]
+        with UcxWorker(auth_key="schlüssel in a file") as worker, UcxWorker() as keyless:
+            endpoint_id = worker.connect(address)
+            worker.send_tag(endpoint_id, 1, b"hello")
+            assert worker.receive_tag(endpoint_id, 1, timeout=WAIT) == b"hello"
+            with pytest.raises(ucxnb.AuthenticationError):
+                keyless.connect(address)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file"),
+        (b"", "not 0"),
+        (b"hush\nhush hush hush hush", "not 4"),
+        (b"hush\0hush hush hush", "zero"),
+    ],
+)
+def test_a_file_with_no_key_is_refused(tmp_path, capsys, content, problem):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["repl", "--auth-key-file", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert str(file) in said
+    assert problem in said
+    assert "hush" not in said
 
 
 def test_serve_on_a_port_in_use_fails_clearly():

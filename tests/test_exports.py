@@ -24,6 +24,7 @@ NAMES = {
     "ThreadMode",
     "TrafficStats",
     "UcxWorker",
+    "UnprotectedListenerWarning",
     "WorkerConfig",
     "WorkerStats",
     "as_completed",

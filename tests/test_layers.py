@@ -15,6 +15,7 @@ PACKAGE = Path(ucxnb.__file__).parent
 
 LAYERS = {
     "errors": 0,
+    "auth_key": 0,
     "config": 0,
     "address": 0,
     "stats": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import ipywidgets
 import pytest
 from eventually import eventually
 
+import ucxnb
 from ucxnb import UcxWorker
 from ucxnb.message import Message
 from ucxnb.text import parse_hex, parse_size, parse_tag, preview, safe_html
@@ -156,6 +158,41 @@ def test_listen_and_stop_listening_by_clicks(two: Two) -> None:
     assert listener.closed
     assert len(two.here.get_endpoint_ids()) == 2
     panel.close()
+
+
+def test_peers_that_are_refused_are_counted_and_the_latest_named() -> None:
+    with UcxWorker(auth_key="one key of sixteen") as here, UcxWorker() as there:
+        panel = ConnectPanel(here)
+        assert panel._note.layout.display == "none"
+        listener = here.create_listener()
+        for count in ("1 peer refused", "2 peers refused"):
+            with pytest.raises(ucxnb.AuthenticationError):
+                there.connect(listener.address)
+            eventually(lambda count=count: count in panel._note.value)
+        assert here.refusals().latest[-1].peer_address in panel._note.value
+        assert "only one side has a key: set the same auth_key" in panel._note.value
+        assert panel._note.layout.display is None
+        with socket.create_connection((listener.host, listener.port)) as stranger:
+            stranger.sendall(b"<script>")
+            eventually(lambda: "3 peers refused" in panel._note.value)
+        assert "&lt;script&gt;" in panel._note.value
+        assert "<script>" not in panel._note.value
+        panel.close()
+
+
+@pytest.mark.filterwarnings("ignore::ucxnb.UnprotectedListenerWarning")
+def test_a_listener_that_anyone_can_reach_is_named_while_it_is_open() -> None:
+    with UcxWorker() as worker:
+        panel = ConnectPanel(worker)
+        panel.listen_address.value = "0.0.0.0:0"
+        panel.listen_button.click()
+        says(panel, "Listening on 0.0.0.0:")
+        (listener,) = worker.listeners
+        eventually(lambda: listener.warning in panel._note.value)
+        eventually(lambda: panel.listener.value is listener)
+        panel.unlisten_button.click()
+        eventually(lambda: panel._note.value == "")
+        panel.close()
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1:99999", "127.0.0.1:1"])

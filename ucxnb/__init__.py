@@ -20,7 +20,7 @@ from .stats import Rates, StatsHistory, TrafficStats, WorkerStats
 
 if TYPE_CHECKING:
     from .echopeer import EchoPeer
-    from .frontdoor import Listener
+    from .frontdoor import Listener, UnprotectedListenerWarning
     from .nesting import enable_nested_asyncio
     from .request import Request, as_completed, wait_all, wait_any
     from .worker import UcxWorker
@@ -33,6 +33,7 @@ _LAZY = {
     "Listener": ".frontdoor",
     "Request": ".request",
     "UcxWorker": ".worker",
+    "UnprotectedListenerWarning": ".frontdoor",
     "as_completed": ".request",
     "enable_nested_asyncio": ".nesting",
     "wait_all": ".request",
@@ -53,6 +54,7 @@ __all__ = [
     "ThreadMode",
     "TrafficStats",
     "UcxWorker",
+    "UnprotectedListenerWarning",
     "WorkerConfig",
     "WorkerStats",
     "as_completed",

@@ -6,9 +6,12 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from .auth_key import KEY_VARIABLE, AuthKey
 from .errors import UcxnbError, UsageError
 
 __all__ = ["main"]
@@ -34,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if passed_on and options.command != "lab":
         parser.error("only `ucxnb lab` takes arguments after --")
     try:
-        code = _run(options, passed_on)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _run(options, passed_on)
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
     except BrokenPipeError:
@@ -49,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nucxnb {options.command}: interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"Warning: {message}", file=sys.stderr, flush=True)
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -96,12 +105,20 @@ def _parser() -> argparse.ArgumentParser:
         help="host:port to listen on (default: %(default)s, a free port of this machine only)",
     )
     _add_bench(commands)
-    commands.add_parser(
+    repl = commands.add_parser(
         "repl",
         help="drive a worker by commands: connect, send, receive, ...",
         description="Drive a worker by commands, typed at a prompt or read from a pipe: `help` "
         "lists them. A script ends with exit code 1 at the first error.",
     )
+    for command in (serve, repl, commands.choices["bench"]):
+        command.add_argument(
+            "--auth-key-file",
+            type=Path,
+            metavar="FILE",
+            help="file whose first line is the key that peers must have too (default: the "
+            f"environment variable {KEY_VARIABLE}, if it is set)",
+        )
     commands.add_parser(
         "info",
         help="versions, transports, devices, and what is missing",
@@ -173,6 +190,8 @@ def _run(options: argparse.Namespace, passed_on: list[str]) -> int:
         from .lab import open_lab
 
         return open_lab(options.folder, passed_on)
+    if getattr(options, "auth_key_file", None) is not None:
+        _take_key(options.auth_key_file)
     if options.command == "demo":
         from .demo import run_demo
 
@@ -190,6 +209,15 @@ def _run(options: argparse.Namespace, passed_on: list[str]) -> int:
     from .info import print_info
 
     return print_info()
+
+
+def _take_key(file: Path) -> None:
+    """Have the workers of this process, and of those that it starts, use the key in a file."""
+    first, *_ = file.read_bytes().splitlines() or [b""]
+    AuthKey(first, str(file))
+    if b"\0" in first:
+        raise UsageError(f"{file}: a key in a file holds no zero bytes")
+    os.environb[KEY_VARIABLE.encode()] = first
 
 
 def _bench(options: argparse.Namespace) -> int:

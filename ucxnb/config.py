@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .auth_key import AuthKey
 from .errors import ConfigError
 
 __all__ = ["ThreadMode", "WorkerConfig"]
@@ -71,6 +72,11 @@ class WorkerConfig:
         anyone.
     name : str
         What peers are told about you; empty for a name made of the host name and process id.
+    auth_key : str or bytes, optional
+        A secret of 16 to 1,024 bytes. Only workers with the same one let each other in; nothing is
+        encrypted by it. None takes the one in the environment variable ``UCXNB_AUTH_KEY`` when a
+        worker is made, if there is one. Kept as an `AuthKey`, which never shows it; a config that
+        holds one cannot be pickled.
     ucx_options : mapping of str to str
         UCX settings without their ``UCX_`` prefix, as in ``{"TLS": "tcp,self"}``. They win over
         ``UCX_*`` environment variables, and both win over ucxnb's own: ``MM_ERROR_HANDLING=y``,
@@ -105,6 +111,7 @@ class WorkerConfig:
     progress_interval_us: int = 100
     tag_scope: str = "endpoint"
     name: str = ""
+    auth_key: AuthKey | str | bytes | None = None
     ucx_options: Mapping[str, str] = field(default_factory=dict)
     connect_timeout: float | None = 10.0
     handshake_timeout: float = 5.0
@@ -138,6 +145,8 @@ class WorkerConfig:
             raise ConfigError(
                 "enable_tag, enable_stream and enable_rma are all False: a worker needs one of them"
             )
+        if self.auth_key is not None:
+            object.__setattr__(self, "auth_key", AuthKey(self.auth_key))
         object.__setattr__(self, "ucx_options", _checked_options(self.ucx_options))
 
     def shown(self) -> list[tuple[str, str]]:
@@ -217,6 +226,8 @@ _OPTION_NAME = re.compile(r"[A-Z][A-Z0-9_]*\Z")
 def _as_text(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={setting}" for name, setting in value.items()) or "none"
+    if isinstance(value, AuthKey):
+        return "set"
     if isinstance(value, ThreadMode):
         return value.name
     return f"{value:,}" if type(value) is int else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .auth_key import AuthKey
 from .peer_process import PeerProcess
 
 __all__ = ["EchoPeer"]
@@ -15,6 +16,8 @@ class EchoPeer(PeerProcess):
 
     Parameters
     ----------
+    auth_key : str or bytes, optional
+        Of its worker, as in `WorkerConfig`: the same as yours.
     start_timeout : float
         How long the child may take until it listens, seconds.
 
@@ -44,7 +47,13 @@ class EchoPeer(PeerProcess):
     b'hello'
     """
 
-    def __init__(self, *, start_timeout: float = 30.0) -> None:
+    def __init__(
+        self, *, auth_key: AuthKey | str | bytes | None = None, start_timeout: float = 30.0
+    ) -> None:
         super().__init__(
-            "the echo peer", "echo", "ucxnb.echo:echo_messages", start_timeout=start_timeout
+            "the echo peer",
+            "echo",
+            "ucxnb.echo:echo_messages",
+            auth_key=auth_key,
+            start_timeout=start_timeout,
         )

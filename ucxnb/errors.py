@@ -250,7 +250,7 @@ class RejectedError(EndpointError, ConnectionRefusedError):
 
 
 class AuthenticationError(RejectedError, PermissionError):
-    """The peer asks for a key that this worker does not have, or the keys differ."""
+    """The keys differ, or only one side has one, or what a peer with the key said was changed."""
 
 
 class AddressInUseError(EndpointError):

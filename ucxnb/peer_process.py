@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import IO, Any, Self
 
 from . import errors
+from .auth_key import AuthKey
 from .errors import OperationTimeoutError, UcxnbError
 
 __all__ = ["PeerProcess"]
@@ -42,6 +43,8 @@ class PeerProcess:
         whether the parent is gone.
     ucx_options : mapping of str to str
         Of its worker, as in `WorkerConfig`.
+    auth_key : AuthKey, str or bytes, optional
+        Of its worker, as in `WorkerConfig`. It goes to the child through a pipe.
     start_timeout : float
         How long the child may take until it listens, seconds.
 
@@ -70,6 +73,7 @@ class PeerProcess:
         serve: str,
         *,
         ucx_options: Mapping[str, str] | None = None,
+        auth_key: AuthKey | str | bytes | None = None,
         start_timeout: float = 30.0,
     ) -> None:
         self._lock = threading.Lock()
@@ -80,20 +84,14 @@ class PeerProcess:
             "serve": serve,
             "parent": self._owner,
             "ucx_options": dict(ucx_options or {}),
+            "auth_key": None if auth_key is None else AuthKey(auth_key).reveal().hex(),
         }
         ready, child_ready = os.pipe()
         with tempfile.TemporaryFile() as words, open(ready, "rb", buffering=0) as pipe:
             try:
                 # UCX and threads do not survive a fork. -P: no imports from the current folder.
                 self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "ucxnb.peer_process",
-                        str(child_ready),
-                        json.dumps(task),
-                    ],
+                    [sys.executable, "-P", "-m", "ucxnb.peer_process", str(child_ready)],
                     stdin=subprocess.PIPE,
                     stdout=words,
                     stderr=words,
@@ -102,6 +100,7 @@ class PeerProcess:
             finally:
                 os.close(child_ready)
             try:
+                _tell(self._process, task)  # not as an argument: those are seen by everybody
                 started = _read_start(pipe, start_timeout, what)
                 if "address" not in started:
                     raise _start_error(started, self._process, words, what)
@@ -148,6 +147,12 @@ class PeerProcess:
         return f"<{type(self).__name__} {where}>"
 
 
+def _tell(process: subprocess.Popen[bytes], task: dict[str, Any]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it ended already, and `_start_error` says why
+        os.write(process.stdin.fileno(), json.dumps(task).encode() + b"\n")
+
+
 def _read_start(pipe: IO[bytes], timeout: float, what: str) -> dict[str, Any]:
     """Return what the child tells about its start, {} if it ended without a word."""
     deadline = time.monotonic() + timeout
@@ -183,10 +188,13 @@ def _run_child(ready: int, task: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the parent's terminal is the parent's
     from .worker import UcxWorker
 
+    key = task["auth_key"]
     with open(ready, "w") as pipe:
         try:
             worker = UcxWorker(
-                name=f"{task['name']}-{os.getpid()}", ucx_options=task["ucx_options"]
+                name=f"{task['name']}-{os.getpid()}",
+                ucx_options=task["ucx_options"],
+                auth_key=None if key is None else bytes.fromhex(key),
             )
             listener = worker.create_listener("127.0.0.1:0")
         except UcxnbError as error:
@@ -215,4 +223,4 @@ def _close_with_parent(worker: Any) -> None:
 
 
 if __name__ == "__main__":
-    _run_child(int(sys.argv[1]), json.loads(sys.argv[2]))
+    _run_child(int(sys.argv[1]), json.loads(sys.stdin.buffer.readline()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import signal
 from collections.abc import Callable
 
@@ -64,20 +63,9 @@ def serve_until_stopped(name: str, address: str, serve: Callable[[UcxWorker], No
         with contextlib.suppress(KeyboardInterrupt):
             listener = worker.create_listener(address)
             print(f"Listening on {listener.address}; Ctrl-C stops", flush=True)
-            if not _is_loopback(listener.host):
-                print(
-                    "Nothing is encrypted or authenticated: whoever reaches this port may connect."
-                )
             with LiveFigures(worker):
                 serve(worker)
         stats = worker.stats()
     print()
     stats.print()
     return 0
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar, overload
 
+from .auth_key import AuthKey
 from .binding import UcpWorker
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo
@@ -86,7 +87,10 @@ class UcxWorker(TagEngine):
             config = WorkerConfig()
         elif not isinstance(config, WorkerConfig):
             raise ConfigError(f"config={config!r}: it takes a WorkerConfig")
-        self._config = config = config.replace(**fields)
+        config = config.replace(**fields)
+        if config.auth_key is None:
+            config = config.replace(auth_key=AuthKey.from_environment())
+        self._config = config
         self._name = config.name or f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self._history = StatsHistory(config.history_length)
         need_descriptors(FOR_A_WORKER, "a worker")
@@ -106,7 +110,7 @@ class UcxWorker(TagEngine):
 
     @property
     def config(self) -> WorkerConfig:
-        """Its settings."""
+        """Its settings; `WorkerConfig.auth_key` may have come from the environment."""
         return self._config
 
     @property
@@ -140,7 +144,8 @@ class UcxWorker(TagEngine):
             Nothing listens there, the name does not resolve or no route leads there, or it does
             not answer.
         HandshakeError, RejectedError, AuthenticationError
-            What listens there is no ucxnb worker, or one that declines.
+            What listens there is no ucxnb worker, or one that declines, or the two do not have the
+            same `WorkerConfig.auth_key`.
         OpenFilesError
             This process has too few file descriptors left; if it is the peer's that has, the error
             is a `RejectedError`.
@@ -184,6 +189,11 @@ class UcxWorker(TagEngine):
             Nothing listens.
         ThreadModeError, WorkerClosedError
             Nothing was tried.
+
+        Warns
+        -----
+        UnprotectedListenerWarning
+            Other machines can reach it, and there is no `WorkerConfig.auth_key`.
         """
         self._enter_call()
         try:

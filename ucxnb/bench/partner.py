@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..auth_key import AuthKey
 from ..errors import (
     BufferTooSmallError,
     EndpointError,
@@ -45,6 +46,8 @@ class BenchPartner(PeerProcess):
     ----------
     ucx_options : mapping of str to str
         Of its worker, as in `WorkerConfig`.
+    auth_key : str or bytes, optional
+        Of its worker, as in `WorkerConfig`: the same as yours.
     start_timeout : float
         How long the child may take until it listens, seconds.
 
@@ -55,13 +58,18 @@ class BenchPartner(PeerProcess):
     """
 
     def __init__(
-        self, *, ucx_options: Mapping[str, str] | None = None, start_timeout: float = 30.0
+        self,
+        *,
+        ucx_options: Mapping[str, str] | None = None,
+        auth_key: AuthKey | str | bytes | None = None,
+        start_timeout: float = 30.0,
     ) -> None:
         super().__init__(
             "the bench partner",
             "bench",
             "ucxnb.bench.partner:serve_measurements",
             ucx_options=ucx_options,
+            auth_key=auth_key,
             start_timeout=start_timeout,
         )
 

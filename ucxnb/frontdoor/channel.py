@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import socket
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ class Channel:
             Introduction(door.name, door.config.tag_scope, door.worker_address),
             self._take_id,
             connecting=direction == "connected",
+            key=door.key,
         )
 
     @property
@@ -207,7 +209,7 @@ class Channel:
 
     # ---- inside ----
 
-    def _send(self, engine: TagEngine, frames: list[Frame]) -> None:
+    def _send(self, engine: TagEngine, frames: Sequence[Frame]) -> None:
         for frame in frames:
             self._unsent += encode_frame(frame)
         if len(self._unsent) > _MAX_UNSENT:
@@ -279,19 +281,20 @@ class Channel:
         if self._phase is not _Phase.HANDSHAKE:
             self._finish(engine, EndpointState.LOST, f"it broke the protocol: {reason}")
             return
-        if not isinstance(error, RejectedError) or self.direction == "accepted":
+        answer = []
+        if not self._handshake.declined:
             printable = "".join(c if c.isprintable() else "?" for c in reason)
-            answer = {"reason": printable[:400]}
+            said = {"reason": printable[:400]}
             if isinstance(error, AuthenticationError):
-                answer["kind"] = "auth"
-            self._send(engine, [Frame(FrameType.REJECT, answer)])
+                said["kind"] = "auth"
+            answer = [Frame(FrameType.REJECT, said)]
         if error is None:
             error = HandshakeError(
                 f"{self.peer_address}: what listens there is no ucxnb worker: {reason}"
             )
         elif isinstance(error, RejectedError):
             error = type(error)(f"{self.peer_address}: {error}")
-        self._fail(engine, error, reason)
+        self._fail(engine, error, reason, answer)
 
     def _broken(self, engine: TagEngine, reason: str) -> None:
         """The socket is of no more use."""
@@ -309,7 +312,13 @@ class Channel:
         elif self._phase is not _Phase.DONE:
             self._finish(engine, EndpointState.LOST, f"the peer is gone: {reason}")
 
-    def _fail(self, engine: TagEngine, error: UcxnbError, refusal: str = "") -> None:
+    def _fail(
+        self,
+        engine: TagEngine,
+        error: UcxnbError,
+        refusal: str = "",
+        answer: Sequence[Frame] = (),
+    ) -> None:
         """The handshake did not succeed; `refusal` says why, unless this worker is closing."""
         if self._phase is _Phase.DONE:
             return
@@ -322,6 +331,8 @@ class Channel:
             self._door.note_refusal(self.peer_address, refusal)
         if not self.connected.done():
             self.connected.set_exception(error)
+        if answer:  # it is in the books when the peer hears so
+            self._send(engine, answer)
         self._end()
 
     def _finish(

@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -27,7 +28,7 @@ from ..refusals import Refusals
 from .accepted import AcceptQueue
 from .channel import Channel
 from .dial import dial
-from .listener import Listener, bind
+from .listener import Listener, UnprotectedListenerWarning, bind
 
 __all__ = ["FrontDoor"]
 
@@ -59,6 +60,8 @@ class FrontDoor:
 
     Attributes
     ----------
+    key : AuthKey or None
+        What peers must have.
     refusals : Refusals
         Who came to a listener and was not let in. Any thread may read it.
     """
@@ -66,7 +69,9 @@ class FrontDoor:
     def __init__(
         self, engine: TagEngine, config: WorkerConfig, name: str, worker_address: bytes
     ) -> None:
+        assert not isinstance(config.auth_key, str | bytes)  # a config keeps an AuthKey
         self.config = config
+        self.key = config.auth_key
         self.name = name
         self.worker_address = worker_address
         self._engine = weakref.ref(engine)
@@ -138,11 +143,22 @@ class FrontDoor:
         ------
         AddressError, AddressInUseError, UnreachableError, OpenFilesError
             Nothing listens.
+
+        Warns
+        -----
+        UnprotectedListenerWarning
+            Said to the caller of the caller.
         """
         where = parse_address(address, default_host="127.0.0.1", any_port=True)
         need_descriptors(FOR_A_CONNECTION, f"{where}: a listener")
         sock = bind(where)
         listener = Listener(self, sock)
+        if listener.warning:
+            try:
+                warnings.warn(listener.warning, UnprotectedListenerWarning, stacklevel=3)
+            except BaseException:  # a warning may be an error
+                sock.close()
+                raise
         opened: Future[None] = Future()
 
         def register(engine: TagEngine) -> None:

@@ -3,14 +3,16 @@
 ::
 
     connecting side            listening side
-    HELLO        ──────────▶                    who I am
-                 ◀──────────   WELCOME          who I am, and how to authenticate
-    AUTH         ──────────▶                    proof (method "none" for now)
-                 ◀──────────   AUTH, ADDRESS    proof; my UCX worker's address
-    ADDRESS      ──────────▶                    mine
+    HELLO        ──────────▶                    who I am, a nonce
+                 ◀──────────   WELCOME          who I am, a nonce of mine
+    AUTH         ──────────▶                    proof that I have the key
+                 ◀──────────   AUTH, ADDRESS    proof; my UCX worker's address, signed
+    ADDRESS      ──────────▶                    mine, signed
                  ◀──────────   READY
 
-No worker address is given to UCX before AUTH has passed.
+Either both sides have a key or none of them has: then there are neither nonces nor signatures, and
+the method is "none". `proofs` tells what is proved. No worker address is given to UCX, and no
+endpoint gets an id, before the peer has proved to have the key and to have signed that address.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..auth_key import SET_KEY, AuthKey
 from ..engine import MAX_ENDPOINT_ID
 from ..errors import AuthenticationError, RejectedError
+from .proofs import METHOD, NO_METHOD, Proofs, is_nonce, new_nonce
 from .protocol import Frame, FrameType, ProtocolError
 
 __all__ = ["Handshake", "Introduction"]
 
-_NO_AUTH = {"method": "none", "proof": ""}
 _MAX_ADDRESS = 16 * 1024
 
 
@@ -62,6 +65,8 @@ class Handshake:
         Gives this side's `Introduction.tag_prefix`; called once, after the peer authenticated.
     connecting : bool
         Whether this side connected, and so speaks first.
+    key : AuthKey, optional
+        What the peer must have too.
 
     Attributes
     ----------
@@ -69,21 +74,39 @@ class Handshake:
         Complete (with `worker_address`) as soon as `receive` took the peer's ADDRESS.
     done : bool
         Whether messages may flow.
+    declined : bool
+        Whether the peer sent REJECT, and needs no other.
     """
 
     def __init__(
-        self, me: Introduction, take_prefix: Callable[[], int], *, connecting: bool
+        self,
+        me: Introduction,
+        take_prefix: Callable[[], int],
+        *,
+        connecting: bool,
+        key: AuthKey | None = None,
     ) -> None:
         self.me = me
         self._take_prefix = take_prefix
         self.peer: Introduction | None = None
         self.done = False
+        self.declined = False
         self._connecting = connecting
+        self._key = key
+        self._method = NO_METHOD if key is None else METHOD
+        self._said: dict[str, Any] = {
+            "name": me.name,
+            "tag_scope": me.tag_scope,
+            "auth": self._method,
+        }
+        if key is not None:
+            self._said["nonce"] = new_nonce()
+        self._proofs: Proofs | None = None  # as soon as both said who they are
         self._expected = FrameType.WELCOME if connecting else FrameType.HELLO
 
     def begin(self) -> list[Frame]:
         """Frames to send first."""
-        return [Frame(FrameType.HELLO, self._hello())] if self._connecting else []
+        return [Frame(FrameType.HELLO, self._said)] if self._connecting else []
 
     def receive(self, frame: Frame) -> list[Frame]:
         """Take the peer's next frame; returns the frames to answer with.
@@ -94,8 +117,11 @@ class Handshake:
             It is not the frame that comes now, or a field of it is wrong.
         RejectedError
             The peer declines, or is none that this side can talk to.
+        AuthenticationError
+            It does not have this side's key, or something that it signed was changed.
         """
         if frame.type is FrameType.REJECT:
+            self.declined = True
             raise _rejection(frame.payload)
         if frame.type is not self._expected:
             raise ProtocolError(f"it sent {frame.type.name} where {self._expected.name} comes")
@@ -108,42 +134,61 @@ class Handshake:
         self.done = True
         return []
 
-    def _hello(self) -> dict[str, Any]:
-        return {"name": self.me.name, "tag_scope": self.me.tag_scope, "auth": "none"}
-
     def _introduced(self, payload: Mapping[str, Any]) -> list[Frame]:
         name = _text(payload, "name")
         tag_scope = _text(payload, "tag_scope")
-        if _text(payload, "auth") != "none":
-            raise AuthenticationError("the peer asks for a key, which this release cannot give")
+        if _text(payload, "auth") != self._method:
+            raise AuthenticationError(f"only one side has a key: {SET_KEY}")
         if tag_scope != self.me.tag_scope:
             raise RejectedError(
                 f'tag_scope differs: one side has "{tag_scope}", the other '
                 f'"{self.me.tag_scope}"; make both workers with the same'
             )
+        if self._key is not None:
+            if not is_nonce(_text(payload, "nonce")):
+                raise ProtocolError("its nonce is no hexadecimal number of 32 bytes")
+            sides = (self._said, payload) if self._connecting else (payload, self._said)
+            self._proofs = Proofs(self._key, *sides)
         self.peer = Introduction(name, tag_scope)
         self._expected = FrameType.AUTH
         if self._connecting:
-            return [Frame(FrameType.AUTH, _NO_AUTH)]
-        return [Frame(FrameType.WELCOME, self._hello())]
+            return [self._auth()]
+        return [Frame(FrameType.WELCOME, self._said)]
+
+    def _auth(self) -> Frame:
+        proof = "" if self._proofs is None else self._proofs.of_key(connecting=self._connecting)
+        return Frame(FrameType.AUTH, {"method": self._method, "proof": proof})
 
     def _authenticated(self, payload: Mapping[str, Any]) -> list[Frame]:
-        if _text(payload, "method") != "none":
+        if _text(payload, "method") != self._method:
             raise AuthenticationError("the peer sent a proof of a kind that nobody asked for")
+        if self._proofs is not None:
+            proof = _text(payload, "proof")
+            if not self._proofs.proves_key(proof, connecting=not self._connecting):
+                raise AuthenticationError(f"the keys differ: {SET_KEY}")
         self._expected = FrameType.ADDRESS
         if self._connecting:
             return []
-        return [Frame(FrameType.AUTH, _NO_AUTH), self._address()]
+        return [self._auth(), self._address()]
 
     def _address(self) -> Frame:
-        address = {"address": self.me.worker_address.hex(), "prefix": self._take_prefix()}
-        return Frame(FrameType.ADDRESS, address)
+        address, prefix = self.me.worker_address.hex(), self._take_prefix()
+        fields: dict[str, Any] = {"address": address, "prefix": prefix}
+        if self._proofs is not None:
+            fields["proof"] = self._proofs.of_address(address, prefix, connecting=self._connecting)
+        return Frame(FrameType.ADDRESS, fields)
 
     def _addressed(self, payload: Mapping[str, Any]) -> list[Frame]:
         assert self.peer is not None
         text, prefix = _text(payload, "address", 2 * _MAX_ADDRESS), payload.get("prefix")
         if type(prefix) is not int or not 0 <= prefix <= MAX_ENDPOINT_ID:
             raise ProtocolError(f"it wants tags with the prefix {prefix!r}")
+        if self._proofs is not None:
+            proof = _text(payload, "proof")
+            if not self._proofs.proves_address(
+                proof, text, prefix, connecting=not self._connecting
+            ):
+                raise AuthenticationError("its worker address was changed on its way here")
         try:
             address = bytes.fromhex(text)
         except ValueError:

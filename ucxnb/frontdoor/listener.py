@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING
 
 from ..address import Address
+from ..auth_key import SET_KEY
 from ..errors import AddressInUseError, UnreachableError
 from .dial import resolve
 
 if TYPE_CHECKING:
     from .door import FrontDoor
 
-__all__ = ["Listener", "bind"]
+__all__ = ["Listener", "UnprotectedListenerWarning", "bind"]
 
 _BACKLOG = 512
 _RESOLVE_TIMEOUT = 10.0
@@ -52,6 +54,10 @@ def bind(address: Address) -> socket.socket:
     return sock
 
 
+class UnprotectedListenerWarning(UserWarning):
+    """Other machines can reach a listener, and its worker has no key."""
+
+
 class Listener:
     """Accepts peers in the background; each appears in `UcxWorker.get_endpoint_ids`.
 
@@ -81,6 +87,13 @@ class Listener:
         return self._address.port
 
     @property
+    def warning(self) -> str:
+        """What to do if other machines can reach it and no key is asked for; else empty."""
+        if self._door.key is not None or _is_loopback(self.host):
+            return ""
+        return f"whoever reaches {self.address} may connect, for there is no key: {SET_KEY}"
+
+    @property
     def closed(self) -> bool:
         """Whether it has stopped accepting."""
         return self._socket.fileno() < 0
@@ -97,3 +110,8 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.address}{' closed' if self.closed else ''}>"
+
+
+def _is_loopback(host: str) -> bool:
+    ip = ipaddress.ip_address(host)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import ipywidgets
 
 from .choices import offer, offer_endpoints
+from .door_note import door_note
 from .endpoint_table import endpoint_table
 from .fields import button, choice, text_field
 from .job import Job
@@ -19,7 +20,7 @@ _CONNECT_TIMEOUT = 10.0
 
 
 class ConnectPanel(Panel):
-    """Connect to peers, listen for them, see them, disconnect.
+    """Connect to peers, listen for them, see them and who was refused, disconnect.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ class ConnectPanel(Panel):
         self.endpoint = choice("Endpoint", "Which connection to close")
         self.disconnect_button = button("Disconnect", "unlink", "Close this connection")
         self._table = ipywidgets.HTML(endpoint_table((), ()))
+        self._note = ipywidgets.HTML(layout={"display": "none"})
         self._listening_row = _row(self.listener, self.unlisten_button)
         self._endpoint_row = _row(self.endpoint, self.disconnect_button)
         rows = ipywidgets.Box(
@@ -76,10 +78,10 @@ class ConnectPanel(Panel):
             self.unlisten_button,
         )
         self._show_rows(False, False)
-        return rows, self._table
+        return rows, self._note, self._table
 
     def refresh(self, sight: Sight) -> None:
-        """Show the endpoints and listeners.
+        """Show the endpoints and listeners, and who was refused.
 
         Parameters
         ----------
@@ -92,6 +94,10 @@ class ConnectPanel(Panel):
         table = endpoint_table(sight.endpoints, sight.ended)
         if table != self._table.value:
             self._table.value = table
+        note = door_note(sight.listeners, sight.refusals)
+        if note != self._note.value:
+            self._note.value = note
+            self._note.layout.display = None if note else "none"
 
     def _show_rows(self, endpoints: bool, listeners: bool) -> None:
         for row, shown in ((self._endpoint_row, endpoints), (self._listening_row, listeners)):

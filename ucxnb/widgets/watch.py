@@ -11,6 +11,7 @@ from ..ticker import Ticker
 if TYPE_CHECKING:
     from ..endpoint_info import EndpointInfo
     from ..frontdoor import Listener
+    from ..refusals import Refusals
     from ..worker import UcxWorker
 
 __all__ = ["Sight", "Watch"]
@@ -31,11 +32,14 @@ class Sight:
         The latest of the others.
     listeners : tuple of Listener
         Those that are open.
+    refusals : Refusals
+        Who came to a listener and was not let in.
     """
 
     endpoints: tuple[EndpointInfo, ...]
     ended: tuple[EndpointInfo, ...]
     listeners: tuple[Listener, ...]
+    refusals: Refusals
 
 
 class _Watcher(Protocol):
@@ -79,6 +83,7 @@ class Watch:
             tuple(i for i in infos if i.state in _OPEN),
             tuple(i for i in infos if i.state not in _OPEN),
             tuple(listener for listener in self._worker.listeners if not listener.closed),
+            self._worker.refusals(),
         )
         errors = []
         for watcher in self._watchers:
