@@ -67,6 +67,8 @@ _DEFAULTS = {
     # And over TCP they copy large messages in pieces of 8 KiB: a quarter of the bandwidth.
     "TCP_TX_SEG_SIZE": "512k",
     "TCP_RX_SEG_SIZE": "512k",
+    # A peer's address that leads nowhere would hold the whole worker up for two minutes.
+    "TCP_CONN_NB": "y",
 }
 
 

@@ -80,7 +80,7 @@ class WorkerConfig:
     ucx_options : mapping of str to str
         UCX settings without their ``UCX_`` prefix, as in ``{"TLS": "tcp,self"}``. They win over
         ``UCX_*`` environment variables, and both win over ucxnb's own: ``MM_ERROR_HANDLING=y``,
-        ``TCP_TX_SEG_SIZE`` and ``TCP_RX_SEG_SIZE`` of ``512k``.
+        ``TCP_CONN_NB=y``, ``TCP_TX_SEG_SIZE`` and ``TCP_RX_SEG_SIZE`` of ``512k``.
     connect_timeout : float or None
         Default limit of `UcxWorker.connect`, seconds.
     handshake_timeout : float

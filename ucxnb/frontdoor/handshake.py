@@ -26,6 +26,7 @@ from ..engine import MAX_ENDPOINT_ID
 from ..errors import AuthenticationError, RejectedError
 from .proofs import METHOD, NO_METHOD, Proofs, is_nonce, new_nonce
 from .protocol import Frame, FrameType, ProtocolError
+from .worker_address import check_worker_address
 
 __all__ = ["Handshake", "Introduction"]
 
@@ -195,6 +196,7 @@ class Handshake:
             raise ProtocolError("its worker address is no hexadecimal number") from None
         if not address:
             raise ProtocolError("its worker address is empty")
+        check_worker_address(address, self.me.worker_address)
         self.peer = Introduction(self.peer.name, self.peer.tag_scope, address, prefix)
         if self._connecting:
             self._expected = FrameType.READY
