@@ -23,6 +23,7 @@ from ..errors import (
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from .handshake import Handshake, Introduction
 from .protocol import Frame, FrameDecoder, FrameType, ProtocolError, encode_frame
+from .ucx_ports import hosts_of
 
 if TYPE_CHECKING:
     from .door import FrontDoor
@@ -77,8 +78,12 @@ class Channel:
         self._unsent = bytearray()
         self._last_heard = time.monotonic()
         self._last_words = 0  # messages that the peer says it sent
+        self._near = door.ucx_ports.hosts_behind(sock)
+        self._hosts: set[str] = set()  # where UCX's ports let it in from
         name = sock.getpeername()
         self.peer_address = str(Address(name[0], name[1]))
+        # One host can have 2**64 IPv6 addresses.
+        self.network = socket.inet_pton(sock.family, name[0].partition("%")[0])[:8]
         self._handshake = Handshake(
             Introduction(door.name, door.config.tag_scope, door.worker_address),
             self._take_id,
@@ -92,6 +97,11 @@ class Channel:
         return self._phase is _Phase.HANDSHAKE
 
     @property
+    def introduced(self) -> bool:
+        """Whether the peer has said who it is."""
+        return self._handshake.peer is not None
+
+    @property
     def wants_to_write(self) -> bool:
         """Whether the socket could not take everything."""
         return bool(self._unsent)
@@ -100,6 +110,8 @@ class Channel:
 
     def _take_id(self) -> int:
         self.endpoint_id = self._door.next_endpoint_id()
+        if self.direction == "accepted":  # it gets this worker's address now
+            self._admit(self._near)
         return self.endpoint_id
 
     def begin(self, engine: TagEngine) -> None:
@@ -244,6 +256,7 @@ class Channel:
         replies = self._handshake.receive(frame)
         peer = self._handshake.peer
         if self.endpoint is None and peer is not None and peer.worker_address:
+            self._admit(self._near | hosts_of(peer.worker_address))
             self.endpoint = engine._open_endpoint(
                 self.endpoint_id, peer.worker_address, peer.tag_prefix
             )
@@ -351,8 +364,13 @@ class Channel:
             self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
         self._end()
 
+    def _admit(self, hosts: set[str]) -> None:
+        self._door.ucx_ports.admit(hosts, instead_of=self._hosts)
+        self._hosts = hosts
+
     def _end(self) -> None:
         self._door.forget(self)
+        self._admit(set())
         self.socket.close()
         if not self.closed.done():
             self.closed.set_result(None)

@@ -29,11 +29,12 @@ from .accepted import AcceptQueue
 from .channel import Channel
 from .dial import dial
 from .listener import Listener, UnprotectedListenerWarning, bind
+from .ucx_ports import UcxPorts
 
 __all__ = ["FrontDoor"]
 
 _log = logging.getLogger("ucxnb")
-# Strangers in the handshake; when there are more, the one that took longest makes room.
+# Strangers in the handshake; when there are more, one of them makes room.
 _MAX_HANDSHAKES = 256
 _ACCEPTS_AT_ONCE = 64
 _ENDED_REMEMBERED = 256
@@ -64,6 +65,8 @@ class FrontDoor:
         What peers must have.
     refusals : Refusals
         Who came to a listener and was not let in. Any thread may read it.
+    ucx_ports : UcxPorts
+        Who may come to the TCP ports that UCX opens.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class FrontDoor:
         self.key = config.auth_key
         self.name = name
         self.worker_address = worker_address
+        self.ucx_ports = UcxPorts(worker_address)
         self._engine = weakref.ref(engine)
         self._ids = itertools.count(1)
         self._channels: dict[int, Channel] = {}  # the open ones, by endpoint
@@ -424,8 +428,9 @@ class FrontDoor:
         except OSError:  # it has left already
             sock.close()
             return
-        if len(self._handshakes) >= _MAX_HANDSHAKES:
-            min(self._handshakes, key=lambda c: c.deadline or 0.0).make_room(engine)
+        strangers = [c for c in self._handshakes if c.direction == "accepted"]
+        if len(strangers) >= _MAX_HANDSHAKES:
+            _slowest(strangers).make_room(engine)
         self._adopt(engine, channel)
 
     def _adopt(self, engine: TagEngine, channel: Channel) -> None:
@@ -445,3 +450,13 @@ class FrontDoor:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(listener._socket)
         listener._socket.close()
+
+
+def _slowest(strangers: list[Channel]) -> Channel:
+    """Of the network that most came from, the first of those that said least."""
+    crowds = collections.Counter(channel.network for channel in strangers)
+    ((crowd, _),) = crowds.most_common(1)
+    return min(
+        (channel for channel in strangers if channel.network == crowd),
+        key=lambda channel: (channel.introduced, channel.deadline),
+    )
