@@ -13,7 +13,8 @@ import pytest
 import ucxnb
 
 API = ("ucxnb", "ucxnb.widgets", "ucxnb.dashboard")
-NOT_MADE_BY_USERS = {ucxnb.Listener}  # create_listener() returns one
+# create_listener() and keep_connected() return one.
+NOT_MADE_BY_USERS = {ucxnb.KeptConnection, ucxnb.Listener}
 SKIPPED = {"ucxnb.__main__", "ucxnb._notebooks"}
 
 

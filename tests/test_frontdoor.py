@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from eventually import eventually
@@ -14,6 +15,7 @@ from eventually import eventually
 import ucxnb
 from ucxnb import EndpointState, ThreadMode, UcxWorker
 from ucxnb.engine import MAX_ENDPOINT_ID
+from ucxnb.frontdoor.channel import Channel
 from ucxnb.frontdoor.handshake import Handshake, Introduction
 from ucxnb.frontdoor.protocol import (
     MAX_PAYLOAD,
@@ -550,3 +552,22 @@ def test_closing_ends_a_connect_that_nobody_answers():
         worker.close()
         thread.join(TIMEOUT)
         assert isinstance(outcome[0], ucxnb.WorkerClosedError)
+
+
+def test_a_peer_whose_messages_do_not_arrive_is_lost(monkeypatch):
+    """As when UCX's way is blocked, and the control channel is not."""
+    with UcxWorker(heartbeat_interval=0.05, heartbeat_timeout=0.5) as server:
+        with UcxWorker(heartbeat_interval=0.05, heartbeat_timeout=None) as client:
+            endpoint_id = client.connect(server.create_listener().address)
+            client.send_tag(endpoint_id, 1, b"it arrives, and nobody receives it")
+            time.sleep(0.8)
+            assert server.get_endpoint_ids()
+            counts = Channel._counts
+            monkeypatch.setattr(
+                Channel, "_counts", lambda self: {**counts(self), "sent": counts(self)["sent"] + 1}
+            )
+            eventually(lambda: not server.get_endpoint_ids())
+        (info,) = server.endpoints(ended=True)
+        assert info.state is EndpointState.LOST
+        assert "nothing of what it sends has arrived" in info.reason
+        assert server.receive_tag(info.endpoint_id, 1, timeout=10).startswith(b"it arrives")

@@ -30,6 +30,7 @@ LAYERS = {
     "engine": 1,
     "binding": 1,
     "frontdoor": 2,
+    "reconnect": 2,
     "request": 2,
     "nesting": 2,
     "ticker": 2,

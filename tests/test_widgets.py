@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import ipywidgets
 import pytest
 from eventually import eventually
+from relay import Relay
 
 import ucxnb
 from ucxnb import UcxWorker
@@ -455,6 +456,19 @@ def test_clicks_return_at_once(two: Two, monkeypatch: pytest.MonkeyPatch) -> Non
     says(panel, "Connected")
     assert not panel.connect_button.disabled
     panel.close()
+
+
+def test_the_connect_panel_shows_a_kept_connection(two: Two) -> None:
+    with Relay(two.address) as relay:
+        panel = ConnectPanel(two.here)
+        link = two.here.keep_connected(relay.address, first_delay=60, longest_delay=60)
+        eventually(lambda: f"{relay.address}: connected, endpoint" in panel._kept.value)
+        relay.cut()
+        eventually(lambda: "attempt 1 in" in panel._kept.value)
+        assert "0 messages (0 bytes) sent" in panel._kept.value
+        link.close()
+        eventually(lambda: panel._kept.value == "")
+        panel.close()
 
 
 def test_the_control_room_joins_the_panels(two: Two) -> None:

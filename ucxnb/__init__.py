@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .echopeer import EchoPeer
     from .frontdoor import Listener, UnprotectedListenerWarning
     from .nesting import enable_nested_asyncio
+    from .reconnect import KeptConnection, Loss
     from .request import Request, as_completed, wait_all, wait_any
     from .worker import UcxWorker
 
@@ -30,7 +31,9 @@ __version__ = _version("ucxnb")
 # Loaded at first use.
 _LAZY = {
     "EchoPeer": ".echopeer",
+    "KeptConnection": ".reconnect",
     "Listener": ".frontdoor",
+    "Loss": ".reconnect",
     "Request": ".request",
     "UcxWorker": ".worker",
     "UnprotectedListenerWarning": ".frontdoor",
@@ -44,7 +47,9 @@ __all__ = [
     "EchoPeer",
     "EndpointInfo",
     "EndpointState",
+    "KeptConnection",
     "Listener",
+    "Loss",
     "Message",
     "Rates",
     "Refusal",

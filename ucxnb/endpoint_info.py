@@ -54,6 +54,9 @@ class EndpointInfo:
         endpoint and count for the worker only.
     reason : str
         Why it ended, empty while it is open.
+    received_there : tuple of int and int, or None
+        How many of your messages, and of their bytes, the peer's program had received at its
+        latest heartbeat; None before the first one, and with ``tag_scope="worker"``.
     """
 
     endpoint_id: int
@@ -65,3 +68,4 @@ class EndpointInfo:
     transports: tuple[str, ...] = ()
     stats: TrafficStats = field(default_factory=TrafficStats)
     reason: str = ""
+    received_there: tuple[int, int] | None = None

@@ -30,6 +30,7 @@ from .errors import (
 from .frontdoor import FrontDoor, Listener
 from .message import Message
 from .open_files import FOR_A_WORKER, need_descriptors
+from .reconnect import KeptConnection
 from .refusals import Refusals
 from .stats import StatsHistory, TrafficStats, WorkerStats
 from .timeouts import checked_timeout
@@ -93,6 +94,7 @@ class UcxWorker(TagEngine):
         self._config = config
         self._name = config.name or f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self._history = StatsHistory(config.history_length)
+        self._kept: list[KeptConnection] = []
         need_descriptors(FOR_A_WORKER, "a worker")
         self._ucp = UcpWorker(config)
         try:
@@ -168,6 +170,70 @@ class UcxWorker(TagEngine):
         finally:
             self._drop_source()
             self._leave_call()
+
+    def keep_connected(
+        self,
+        address: str,
+        *,
+        timeout: float | None = _DEFAULT,
+        first_delay: float = 0.1,
+        longest_delay: float = 10.0,
+        give_up_after: float | None = None,
+    ) -> KeptConnection:
+        """Connect to a listening worker, and again whenever that connection is lost.
+
+        Parameters
+        ----------
+        address, timeout
+            As in `connect`, for each attempt.
+        first_delay, longest_delay : float
+            Seconds from a loss to the first attempt, and at most between two; in between the delay
+            doubles. Each is shortened by chance, down to a half.
+        give_up_after : float or None
+            Seconds from a loss after which no attempt is made any more; None for ever.
+
+        Returns
+        -------
+        KeptConnection
+            Connected. Each connection has an endpoint id of its own. Nothing is sent again: it
+            records what a loss may have cost.
+
+        Raises
+        ------
+        UcxnbError
+            As `connect`; then nothing is kept.
+        ArgumentError
+            A delay is no number of seconds; nothing was tried.
+
+        Examples
+        --------
+        >>> with worker.keep_connected("127.0.0.1:8080") as link:
+        ...     while question := next(questions, None):
+        ...         try:
+        ...             worker.send_tag(link.wait(), 1, question)
+        ...         except EndpointLostError:
+        ...             print(link.losses[-1])
+        """
+        for name, delay in (("first_delay", first_delay), ("longest_delay", longest_delay)):
+            if checked_timeout(delay) is None or delay < 0.001:
+                raise ArgumentError(f"{name}={delay!r}: it takes seconds, 0.001 or more")
+        checked_timeout(give_up_after)
+        limit = self.config.connect_timeout if timeout is _DEFAULT else timeout
+        return KeptConnection(
+            self,
+            self._door,
+            address,
+            self.connect(address, timeout=limit),
+            timeout=limit,
+            first_delay=first_delay,
+            longest_delay=longest_delay,
+            give_up_after=give_up_after,
+        )
+
+    @property
+    def kept_connections(self) -> tuple[KeptConnection, ...]:
+        """Those of `keep_connected` that have not ended."""
+        return tuple(self._kept)
 
     def create_listener(self, address: str = "127.0.0.1:0") -> Listener:
         """Accept peers at an address, in the background.
@@ -480,12 +546,17 @@ class UcxWorker(TagEngine):
         """
         if not self.closed:
             self._shut_engine()
+            self._stop_keeping()
             self._door.accepted.wake_all()
             try:
                 with contextlib.suppress(Exception):
                     self._door.disconnect(self, self.get_endpoint_ids(), self.config.close_timeout)
             finally:  # Ctrl-C ends the wait for the peers' answers, and no more
                 self._free()
+
+    def _stop_keeping(self) -> None:
+        for link in self.kept_connections:
+            link._stop_trying()
 
     def _free(self) -> None:
         _open_workers.discard(self)
@@ -533,6 +604,7 @@ class UcxWorker(TagEngine):
                 )
             finally:  # a warning may be an error
                 self._shut_engine(True)
+                self._stop_keeping()
                 self._free()
 
     def __repr__(self) -> str:
@@ -572,6 +644,7 @@ def _describe(endpoint: Endpoint) -> EndpointInfo:
         endpoint.transports,
         endpoint.stats(),
         endpoint.reason or "",
+        endpoint.received_there,
     )
 
 

@@ -26,6 +26,7 @@ class Endpoint:
     state: EndpointState
     since: float
     reason: str | None
+    received_there: tuple[int, int] | None
     closed_by_me: bool
     def stats(self) -> TrafficStats: ...
 

@@ -11,6 +11,7 @@ cdef class Endpoint:
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
     cdef int64_t started_ns, ended_ns
     cdef public object peer_address, peer_name, direction, state, since, reason
+    cdef public object received_there  # messages and bytes, as the peer says
     cdef public bint closed_by_me
 
     def stats(self):

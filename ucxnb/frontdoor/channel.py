@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -77,7 +78,11 @@ class Channel:
         self._decoder = FrameDecoder()
         self._unsent = bytearray()
         self._last_heard = time.monotonic()
-        self._last_words = 0  # messages that the peer says it sent
+        self._last_words = 0  # messages that the peer says it sent, in its goodbye
+        self._sent_there = 0  # and in its latest heartbeat
+        self._arrived = 0  # when that was last looked at, which takes time
+        self._taken = 0  # by the user
+        self._last_arrival = self._last_heard
         self._near = door.ucx_ports.hosts_behind(sock)
         self._hosts: set[str] = set()  # where UCX's ports let it in from
         name = sock.getpeername()
@@ -178,13 +183,24 @@ class Channel:
         if self._phase is not _Phase.OPEN:
             return
         assert self.endpoint is not None
-        self._send(engine, [Frame(FrameType.HEARTBEAT, {})])
+        self._send(engine, [Frame(FrameType.HEARTBEAT, self._counts())])
+        if self._phase is not _Phase.OPEN:  # the socket has just broken
+            return
         if grace:  # this process was stopped, so silence proves nothing
-            self._last_heard = now
+            self._last_heard = self._last_arrival = now
         silent = now - self._last_heard
+        stuck = self._seconds_stuck(engine, now)
         config = self._door.config
-        if config.heartbeat_timeout is not None and silent > config.heartbeat_timeout:
+        limit = math.inf if config.heartbeat_timeout is None else config.heartbeat_timeout
+        if silent > limit:
             self._finish(engine, EndpointState.LOST, f"no sign of life for {silent:.0f} s")
+        elif stuck > limit:
+            self._finish(
+                engine,
+                EndpointState.LOST,
+                f"it lives, and nothing of what it sends has arrived for {stuck:.0f} s; if another "
+                "peer was killed, shared memory may be blocked: close this worker, make a new one",
+            )
         elif silent > _SILENT_INTERVALS * config.heartbeat_interval:
             self._set_state(EndpointState.UNRESPONSIVE)
 
@@ -241,6 +257,7 @@ class Channel:
         if self._phase is _Phase.HANDSHAKE:
             self._on_handshake(engine, frame)
         elif frame.type is FrameType.HEARTBEAT:
+            self._note_counts(frame)
             if self._phase is _Phase.OPEN:
                 self._set_state(EndpointState.OPEN)
         elif frame.type is FrameType.GOODBYE:
@@ -249,6 +266,39 @@ class Channel:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         else:
             raise ProtocolError(f"it sent {frame.type.name} to an open connection")
+
+    def _counts(self) -> dict[str, int]:
+        """What the peer may know of the traffic; with worker-scoped tags nobody can tell."""
+        if self._door.config.tag_scope != "endpoint":
+            return {}
+        assert self.endpoint is not None
+        stats = self.endpoint.stats()
+        return {
+            "sent": stats.messages_sent,
+            "received": stats.messages_received,
+            "bytes": stats.bytes_received,
+        }
+
+    def _note_counts(self, frame: Frame) -> None:
+        assert self.endpoint is not None
+        sent, received, nbytes = (frame.payload.get(n, -1) for n in ("sent", "received", "bytes"))
+        if type(sent) is type(received) is type(nbytes) is int and min(sent, received, nbytes) >= 0:
+            self._sent_there = sent
+            self.endpoint.received_there = (received, nbytes)
+
+    def _seconds_stuck(self, engine: TagEngine, now: float) -> float:
+        """How long nothing has come of what the peer says it sent.
+
+        One that is killed while it writes into the shared memory of this worker can block that for
+        all others (UCX's FIFO waits for its message), and nobody else would tell.
+        """
+        assert self.endpoint is not None
+        received = self.endpoint.stats().messages_received
+        if received != self._taken or self._sent_there <= self._arrived:
+            self._taken, self._last_arrival = received, now
+        elif (arrived := engine._arrived(self.endpoint)) != self._arrived:
+            self._arrived, self._last_arrival = arrived, now
+        return now - self._last_arrival
 
     def _on_handshake(self, engine: TagEngine, frame: Frame) -> None:
         where = f"{self.peer_address}: " if self.direction == "connected" else ""

@@ -215,6 +215,11 @@ class FrontDoor:
             with contextlib.suppress(WorkerClosedError):
                 self._await(channel.closed)
 
+    def when_closed(self, endpoint_id: int) -> Future[None] | None:
+        """What is resolved when a connection has ended; None if it has."""
+        channel = self._channels.get(endpoint_id)
+        return None if channel is None else channel.closed
+
     def end_handshakes(self) -> None:
         """Let nobody in any more, so that connects under way end."""
 

@@ -11,6 +11,7 @@ from .door_note import door_note
 from .endpoint_table import endpoint_table
 from .fields import button, choice, text_field
 from .job import Job
+from .kept import kept_connections
 from .panel import Panel
 from .watch import Sight
 
@@ -56,6 +57,7 @@ class ConnectPanel(Panel):
         self.disconnect_button = button("Disconnect", "unlink", "Close this connection")
         self._table = ipywidgets.HTML(endpoint_table((), ()))
         self._note = ipywidgets.HTML(layout={"display": "none"})
+        self._kept = ipywidgets.HTML()
         self._listening_row = _row(self.listener, self.unlisten_button)
         self._endpoint_row = _row(self.endpoint, self.disconnect_button)
         rows = ipywidgets.Box(
@@ -78,7 +80,7 @@ class ConnectPanel(Panel):
             self.unlisten_button,
         )
         self._show_rows(False, False)
-        return rows, self._note, self._table
+        return rows, self._note, self._table, self._kept
 
     def refresh(self, sight: Sight) -> None:
         """Show the endpoints and listeners, and who was refused.
@@ -98,6 +100,9 @@ class ConnectPanel(Panel):
         if note != self._note.value:
             self._note.value = note
             self._note.layout.display = None if note else "none"
+        kept = kept_connections(sight.kept)
+        if kept != self._kept.value:
+            self._kept.value = kept
 
     def _show_rows(self, endpoints: bool, listeners: bool) -> None:
         for row, shown in ((self._endpoint_row, endpoints), (self._listening_row, listeners)):

@@ -11,6 +11,7 @@ from ..ticker import Ticker
 if TYPE_CHECKING:
     from ..endpoint_info import EndpointInfo
     from ..frontdoor import Listener
+    from ..reconnect import KeptConnection
     from ..refusals import Refusals
     from ..worker import UcxWorker
 
@@ -34,12 +35,15 @@ class Sight:
         Those that are open.
     refusals : Refusals
         Who came to a listener and was not let in.
+    kept : tuple of KeptConnection
+        Those that have not ended.
     """
 
     endpoints: tuple[EndpointInfo, ...]
     ended: tuple[EndpointInfo, ...]
     listeners: tuple[Listener, ...]
     refusals: Refusals
+    kept: tuple[KeptConnection, ...]
 
 
 class _Watcher(Protocol):
@@ -84,6 +88,7 @@ class Watch:
             tuple(i for i in infos if i.state not in _OPEN),
             tuple(listener for listener in self._worker.listeners if not listener.closed),
             self._worker.refusals(),
+            self._worker.kept_connections,
         )
         errors = []
         for watcher in self._watchers:
