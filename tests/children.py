@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -38,14 +38,17 @@ class Child:
 
     ``function(channel, *args)`` is a function at the top of a test module. The child is killed
     when the ``with`` block ends, and a traceback of its own is raised there unless the test
-    fetched it before, or killed the child itself.
+    fetched it before, or killed the child itself. `prefix` is a command that becomes the child
+    in the end, as ``["ip", "netns", "exec", "name"]`` does.
     """
 
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *args: Any, prefix: Sequence[str] = ()
+    ) -> None:
         ours, theirs = Pipe()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                [*prefix, sys.executable, "-P", __file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -125,7 +128,9 @@ class Child:
 def children() -> Iterator[Callable[..., Child]]:
     """Start children by calling what this yields; all of them end with the block."""
     with contextlib.ExitStack() as stack:
-        yield lambda function, *args: stack.enter_context(Child(function, *args))
+        yield lambda function, *args, **keywords: stack.enter_context(
+            Child(function, *args, **keywords)
+        )
 
 
 def _main(fd: int) -> int:

@@ -1,4 +1,7 @@
-"""Peers that die, stop or interrupt: with real processes and real signals."""
+"""Peers that die or interrupt: with real processes and real signals.
+
+`test_faults` has the matrix of faults and moments; here is what is told of each in detail.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
 import pytest
+from calls import Call
 from eventually import eventually
 
 import ucxnb
@@ -59,31 +62,6 @@ def finish(*puppets):
     for child in puppets:
         child.send(None)
         child.result()
-
-
-class Call:
-    """A call on a thread of its own, and how it ended."""
-
-    def __init__(self, function, *args, **keywords):
-        self._call = lambda: function(*args, **keywords)
-        self.value = self.error = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        try:
-            self.value = self._call()
-        except Exception as error:
-            self.error = error
-
-    @property
-    def running(self):
-        return self._thread.is_alive()
-
-    def join(self):
-        self._thread.join(TIMEOUT)
-        assert not self.running, "the call did not end"
-        return self
 
 
 def pattern(size):
@@ -176,51 +154,6 @@ def test_a_sender_killed_before_its_large_message_is_fetched(start_child, option
                 server.receive_tag(endpoint_id, 1, timeout=TIMEOUT)
 
 
-@pytest.mark.parametrize("options", WIRES, ids=["default", "tcp"])
-def test_a_sender_killed_in_the_middle_of_a_large_message(start_child, options):
-    with UcxWorker(ucx_options=options) as server:
-        child, endpoint_id = start_announcing(start_child, server, options)
-        buffer = bytearray(LARGE)
-        with pytest.raises(ucxnb.OperationTimeoutError, match="again to go on"):
-            server.receive_tag(endpoint_id, 1, buffer, timeout=0)
-        child.kill()
-        try:
-            server.receive_tag(endpoint_id, 1, buffer, timeout=TIMEOUT)
-        except ucxnb.EndpointLostError:
-            pass
-        else:  # it was quicker than the signal
-            assert is_pattern(buffer)
-        buffer.clear()
-        with pytest.raises(ucxnb.EndpointLostError):
-            server.receive_tag(endpoint_id, 1, timeout=TIMEOUT)
-
-
-def dying_receiver(channel, address, options):
-    """Begins to fetch a large message, and dies by its own hand."""
-    with UcxWorker(ucx_options=options) as worker:
-        endpoint_id = worker.connect(address)
-        channel.send(endpoint_id)
-        with contextlib.suppress(ucxnb.BufferTooSmallError):
-            worker.receive_tag(endpoint_id, 1, bytearray(1), timeout=TIMEOUT)
-        with contextlib.suppress(ucxnb.OperationTimeoutError):
-            worker.receive_tag(endpoint_id, 1, np.empty(LARGE, np.uint8), timeout=0)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("options", WIRES, ids=["default", "tcp"])
-def test_a_receiver_killed_in_the_middle_of_a_large_message(start_child, options):
-    with UcxWorker(ucx_options=options) as server:
-        child = start_child(dying_receiver, server.create_listener().address, options)
-        child.receive()
-        (endpoint_id,) = server.get_endpoint_ids()
-        data = bytearray(LARGE)
-        with pytest.raises(ucxnb.EndpointLostError):
-            server.send_tag(endpoint_id, 1, data, timeout=TIMEOUT)
-        data.clear()
-        eventually(lambda: not server.is_connected(endpoint_id))
-        child.kill()
-
-
 def test_a_broadcast_tells_who_got_it(start_child):
     with UcxWorker(thread_mode=ThreadMode.MULTI) as server:
         puppets = [start_puppet(start_child, server) for _ in range(3)]
@@ -246,43 +179,6 @@ def test_a_broadcast_tells_who_got_it(start_child):
             assert child.receive() == b"again"
             exchange(server, endpoint_id, child)
             finish(child)
-
-
-# ---- SIGSTOP ----
-
-QUICK = {"heartbeat_interval": 0.1}
-
-
-def test_a_stopped_peer_is_unresponsive_and_then_lost(start_child):
-    with UcxWorker(heartbeat_timeout=2, **QUICK) as server:
-        child, endpoint_id = start_puppet(start_child, server, **QUICK)
-        exchange(server, endpoint_id, child)
-        child.kill(signal.SIGSTOP)
-        eventually(lambda: state_of(server, endpoint_id).state is EndpointState.UNRESPONSIVE)
-        assert server.is_connected(endpoint_id)
-        eventually(lambda: not server.is_connected(endpoint_id))
-        info = state_of(server, endpoint_id)
-        assert info.state is EndpointState.LOST
-        assert "sign of life" in info.reason
-        with pytest.raises(ucxnb.EndpointLostError, match="sign of life"):
-            server.receive_tag(endpoint_id, 1)
-        child.kill()
-
-
-def test_a_peer_that_goes_on_in_time_is_connected_still(start_child):
-    with UcxWorker(**QUICK) as server:
-        # It was stopped for longer than its own limit, and must not blame the server for that.
-        child, endpoint_id = start_puppet(start_child, server, heartbeat_timeout=0.5, **QUICK)
-        child.kill(signal.SIGSTOP)
-        eventually(lambda: state_of(server, endpoint_id).state is EndpointState.UNRESPONSIVE)
-        server.send_tag(endpoint_id, 3, b"while it was stopped")
-        time.sleep(0.6)
-        child.kill(signal.SIGCONT)
-        eventually(lambda: state_of(server, endpoint_id).state is EndpointState.OPEN)
-        child.send(("receive_tag", 3))
-        assert child.receive() == b"while it was stopped"
-        exchange(server, endpoint_id, child)
-        finish(child)
 
 
 # ---- SIGINT and timeouts ----
