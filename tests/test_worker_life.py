@@ -324,3 +324,12 @@ def test_dropped_open_where_warnings_are_errors():
     )
     assert (done.returncode, done.stdout) == (0, "on\n")
     assert "ResourceWarning" in done.stderr
+
+
+def test_a_worker_that_cannot_start_leaves_nothing(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="new thread"):
+        UcxWorker()

@@ -96,18 +96,20 @@ class UcxWorker(TagEngine):
         self._history = StatsHistory(config.history_length)
         self._kept: list[KeptConnection] = []
         need_descriptors(FOR_A_WORKER, "a worker")
-        self._ucp = UcpWorker(config)
-        try:
+        with contextlib.ExitStack() as undo:
+            self._ucp = UcpWorker(config)
+            undo.callback(self._ucp.close)
             self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
-        except BaseException:
-            self._ucp.close()
-            raise
-        self._door = FrontDoor(self, config, self._name, self._ucp.address)
-        history = self._history
-        self._door.every(
-            config.history_interval, lambda engine, _: history.append(engine._totals())
-        )
-        self._door.start()
+            undo.callback(self._stop_engine)
+            undo.callback(self._shut_engine)
+            self._door = FrontDoor(self, config, self._name, self._ucp.address)
+            undo.callback(self._door.stop, self)
+            history = self._history
+            self._door.every(
+                config.history_interval, lambda engine, _: history.append(engine._totals())
+            )
+            self._door.start()
+            undo.pop_all()
         _open_workers.add(self)
 
     @property
