@@ -76,7 +76,7 @@ def measure_dashboard(points: int) -> dict[str, float]:
         time.sleep(0.2)
         for component in dashboard._components:
             for i in range(points):
-                component.series.append(i, i, i)
+                component.series.append(*[i] * len(component.series.columns))
         dashboard._tick()
 
         def tick(full: bool) -> None:

@@ -53,21 +53,21 @@ def _no_key_from_outside(monkeypatch):
 
 
 class Side:
-    """A handshake that counts how often it took a prefix."""
+    """A handshake that counts how often it admitted its peer."""
 
     def __init__(self, key, *, connecting):
-        self.prefixes_taken = 0
+        self.admitted = 0
         self.name = "connecting" if connecting else "listening"
         self.handshake = Handshake(
             Introduction(self.name, "endpoint", f"worker of {self.name}".encode()),
-            self._take_prefix,
+            self._enroll,
             connecting=connecting,
             key=None if key is None else AuthKey(key),
         )
 
-    def _take_prefix(self):
-        self.prefixes_taken += 1
-        return 7
+    def _enroll(self):
+        self.admitted += 1
+        return 7, 1000
 
     def hear(self, *frames):
         """Receive frames as they come over the wire; gives the answers."""
@@ -150,7 +150,7 @@ def test_another_key_is_refused_before_anything_is_given_away(other):
     with pytest.raises(AuthenticationError, match="keys differ: " + re.escape(BOTH)) as caught:
         talk(connecting, listening)
     assert caught.value.side is listening
-    assert connecting.prefixes_taken == listening.prefixes_taken == 0
+    assert connecting.admitted == listening.admitted == 0
     assert not connecting.knows_an_address
     assert not listening.knows_an_address
 
@@ -184,6 +184,7 @@ SIGNED = [
     (FrameType.AUTH, "proof", "00" * 32),
     (FrameType.ADDRESS, "address", b"worker of a thief".hex()),
     (FrameType.ADDRESS, "prefix", 8),
+    (FrameType.ADDRESS, "window", None),
     (FrameType.ADDRESS, "proof", "00" * 32),
 ]
 
@@ -223,7 +224,7 @@ def test_what_was_heard_before_does_not_open_the_door():
     listening.hear(frames[0])
     with pytest.raises(AuthenticationError):
         listening.hear(frames[1])
-    assert listening.prefixes_taken == 0
+    assert listening.admitted == 0
 
     frames = [frame for who, frame in said if who == "listening"]
     connecting = Side(KEY, connecting=True)
@@ -231,7 +232,7 @@ def test_what_was_heard_before_does_not_open_the_door():
     connecting.hear(frames[0])
     with pytest.raises(AuthenticationError):
         connecting.hear(frames[1])
-    assert connecting.prefixes_taken == 0
+    assert connecting.admitted == 0
 
 
 def test_a_challenge_that_is_sent_back_is_not_answered_for_its_sender():
@@ -313,9 +314,9 @@ class Watched(UcxWorker):
 
     handed_over: tuple[bytes, ...] = ()
 
-    def _open_endpoint(self, endpoint_id, address, prefix):
+    def _open_endpoint(self, endpoint_id, address, *more):
         self.handed_over += (address,)
-        return super()._open_endpoint(endpoint_id, address, prefix)
+        return super()._open_endpoint(endpoint_id, address, *more)
 
 
 def exchange(client, endpoint_id, server):
@@ -334,7 +335,10 @@ def test_nothing_reaches_ucx_and_no_id_is_used_before_the_proof(saw):
             frames = stranger.begin()
             frames += [
                 Frame(FrameType.AUTH, {"method": "hmac-sha256", "proof": "00" * 32}),
-                Frame(FrameType.ADDRESS, {"address": address.hex(), "prefix": 1, "proof": ""}),
+                Frame(
+                    FrameType.ADDRESS,
+                    {"address": address.hex(), "prefix": 1, "window": None, "proof": ""},
+                ),
             ]
             with socket.create_connection((listener.host, listener.port), TIMEOUT) as sock:
                 sock.sendall(b"".join(map(encode_frame, frames)))

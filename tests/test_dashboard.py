@@ -19,6 +19,7 @@ from ucxnb.dashboard.message_rate import MessageRate
 from ucxnb.dashboard.series import Series
 from ucxnb.dashboard.throughput import Throughput
 from ucxnb.dashboard.units import human_bytes, human_count, human_rate
+from ucxnb.dashboard.unreceived import Unreceived
 from ucxnb.stats import WorkerStats
 from ucxnb.ticker import Ticker
 
@@ -101,15 +102,24 @@ def test_components_turn_snapshots_into_points() -> None:
     }
     assert rate.series.all()["sent"].tolist() == [40.0]
     assert throughput.root.y_range.start == 0
+    unreceived = Unreceived(60, 10)
+    unreceived.update(5.0, earlier, WorkerStats(unreceived_bytes=700))
+    assert unreceived.series.all()["received"].tolist() == [700.0]
 
 
 def test_counters_show_rates_and_totals() -> None:
     table = counter_table(
-        WorkerStats(0, 0, 0, 0, 0, 0.0, 1), WorkerStats(1500, 0, 3_000_000, 0, 2, 1.0, 3)
+        WorkerStats(0, 0, 0, 0, 0, 0.0, 1),
+        WorkerStats(1500, 0, 3_000_000, 0, 2, 1.0, 3, unreceived_bytes=2500, sends_held=4),
     )
     assert ["Throughput", "3 MB/s", "0 B/s"] in table["pairs"]
     assert ["Messages", "1,500", "0"] in table["pairs"]
-    assert table["singles"] == [["Connections", "3"], ["Errors", "2"]]
+    assert table["singles"] == [
+        ["Connections", "3"],
+        ["Errors", "2"],
+        ["Not received yet", "2.50 kB"],
+        ["Sends held", "4"],
+    ]
 
 
 def test_dashboard_publishes_all_points_and_then_new_ones(

@@ -34,6 +34,7 @@ BUILTINS = {
     "EndpointClosedError": ConnectionAbortedError,
     "EndpointLostError": ConnectionResetError,
     "PeerClosedError": ConnectionResetError,
+    "PeerFullError": TimeoutError,
     "NoPeersError": ConnectionError,
     "ConnectRefusedError": ConnectionRefusedError,
     "UnreachableError": ConnectionError,

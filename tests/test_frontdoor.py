@@ -31,7 +31,7 @@ TIMEOUT = 30
 FRAMES = [
     Frame(FrameType.HELLO, {"name": "näme", "tag_scope": "endpoint", "auth": "none"}),
     Frame(FrameType.READY, {}),
-    Frame(FrameType.ADDRESS, {"address": "00ff" * 300, "prefix": MAX_ENDPOINT_ID}),
+    Frame(FrameType.ADDRESS, {"address": "00ff" * 300, "prefix": MAX_ENDPOINT_ID, "window": 0}),
     Frame(FrameType.GOODBYE, {"sent": 2**60}),
 ]
 
@@ -131,20 +131,20 @@ def test_a_frame_that_cannot_be_read(kind, payload):
 
 
 class Side:
-    """A handshake, and how often it took a prefix."""
+    """A handshake, and how often it admitted its peer."""
 
     def __init__(self, name, *, connecting, prefix=1, tag_scope="endpoint"):
-        self.prefixes_taken = 0
+        self.admitted = 0
         self.prefix = prefix
         self.handshake = Handshake(
             Introduction(name, tag_scope, f"worker of {name}".encode()),
-            self._take_prefix,
+            self._admit,
             connecting=connecting,
         )
 
-    def _take_prefix(self):
-        self.prefixes_taken += 1
-        return self.prefix
+    def _admit(self):
+        self.admitted += 1
+        return self.prefix, 100 * self.prefix
 
 
 def conversation(connecting, listening):
@@ -178,9 +178,9 @@ def test_two_handshakes_introduce_each_other():
     assert client.handshake.done
     assert server.handshake.done
     assert client.handshake.peer == Introduction(
-        "server", "endpoint", b"worker of server", MAX_ENDPOINT_ID
+        "server", "endpoint", b"worker of server", MAX_ENDPOINT_ID, 100 * MAX_ENDPOINT_ID
     )
-    assert server.handshake.peer == Introduction("client", "endpoint", b"worker of client", 5)
+    assert server.handshake.peer == Introduction("client", "endpoint", b"worker of client", 5, 500)
 
 
 def test_nothing_is_given_away_before_authentication():
@@ -189,13 +189,13 @@ def test_nothing_is_given_away_before_authentication():
     for side, frame in conversation(client, server):
         for each in (client, server):
             if each not in authenticated:
-                assert each.prefixes_taken == 0
+                assert each.admitted == 0
         if frame.type is not FrameType.ADDRESS:
             assert "worker of" not in json.dumps(dict(frame.payload))
             assert b"worker of".hex() not in json.dumps(dict(frame.payload))
         if frame.type is FrameType.AUTH:
             authenticated.add(side)
-    assert client.prefixes_taken == server.prefixes_taken == 1
+    assert client.admitted == server.admitted == 1
 
 
 def advanced_to(connecting, expected):
@@ -240,10 +240,12 @@ WRONG = [
         (True, FrameType.ADDRESS): {
             "address": [None, 5, "", "xy", "abc", "00" * (16 * 1024 + 1)],
             "prefix": [None, -1, MAX_ENDPOINT_ID + 1, 1.0, True, "1"],
+            "window": [-1, 2**63, 1.0, True, "1"],
         },
         (False, FrameType.ADDRESS): {
             "address": [None, 5, "", "xy", "abc", "00" * (16 * 1024 + 1)],
             "prefix": [None, -1, MAX_ENDPOINT_ID + 1, 1.0, True, "1"],
+            "window": [-1, 2**63, 1.0, True, "1"],
         },
     }.items()
     for field, values in fields.items()
@@ -337,7 +339,7 @@ class Stranger:
     def join(self, worker_address):
         """Complete the handshake, as a worker with that address."""
         handshake = Handshake(
-            Introduction("stranger", "endpoint", worker_address), lambda: 1, connecting=True
+            Introduction("stranger", "endpoint", worker_address), lambda: (1, None), connecting=True
         )
         self.say(*handshake.begin())
         while not handshake.done:
@@ -563,9 +565,12 @@ def test_a_peer_whose_messages_do_not_arrive_is_lost(monkeypatch):
             time.sleep(0.8)
             assert server.get_endpoint_ids()
             counts = Channel._counts
-            monkeypatch.setattr(
-                Channel, "_counts", lambda self: {**counts(self), "sent": counts(self)["sent"] + 1}
-            )
+
+            def overstate(channel, engine):
+                told = counts(channel, engine)
+                return {**told, "sent": told["sent"] + 1}
+
+            monkeypatch.setattr(Channel, "_counts", overstate)
             eventually(lambda: not server.get_endpoint_ids())
         (info,) = server.endpoints(ended=True)
         assert info.state is EndpointState.LOST

@@ -22,6 +22,9 @@ def test_counters_are_read_one_by_one():
         "bytes_received": 4,
         "errors": 5,
         "elapsed": 6.0,
+        "unreceived_messages": 0,
+        "unreceived_bytes": 0,
+        "sends_held": 0,
         "connections": 7,
     }
 
@@ -65,6 +68,9 @@ def test_print_names_every_counter(capsys):
         "bytes sent",
         "bytes received",
         "errors",
+        "unreceived messages",
+        "unreceived bytes",
+        "sends held",
         "connections",
         "elapsed",
         "throughput",
@@ -77,7 +83,7 @@ def test_html_has_a_row_for_each_counter():
     text = TrafficStats(1234)._repr_html_()
     assert text.startswith("<table>")
     assert text.endswith("</table>")
-    assert text.count("<tr>") == 8
+    assert text.count("<tr>") == 11
     assert "1,234" in text
 
 

@@ -38,7 +38,7 @@ AUTH = encode_frame(Frame(FrameType.AUTH, {"method": "none", "proof": ""}))
 
 
 def address_frame(text):
-    return encode_frame(Frame(FrameType.ADDRESS, {"address": text, "prefix": 1}))
+    return encode_frame(Frame(FrameType.ADDRESS, {"address": text, "prefix": 1, "window": None}))
 
 
 def header(kind=FrameType.HELLO, length=0, version=VERSION):

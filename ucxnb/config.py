@@ -81,6 +81,15 @@ class WorkerConfig:
         UCX settings without their ``UCX_`` prefix, as in ``{"TLS": "tcp,self"}``. They win over
         ``UCX_*`` environment variables, and both win over ucxnb's own: ``MM_ERROR_HANDLING=y``,
         ``TCP_CONN_NB=y``, ``TCP_TX_SEG_SIZE`` and ``TCP_RX_SEG_SIZE`` of ``512k``.
+    max_unexpected_bytes : int or None
+        Memory that messages may take which have arrived and were not received, bytes, for all
+        connections of the worker together; None is no limit. What goes beyond it waits at the
+        sender: its sends wait there, in order, until you receive. Half of it is shared equally
+        among the connections, 64 KiB at least for each. A message counts with its size and what
+        UCX needs to keep it: 384 bytes up to 56 bytes, else 8 KiB. A large one (rendezvous) takes
+        no memory here before you receive it; it counts all the same, and one of any size goes out
+        while half of its connection's share is free. Not with ``tag_scope="worker"``, where nobody
+        can tell who sent what was received. The default fits into a machine of 2 GB.
     connect_timeout : float or None
         Default limit of `UcxWorker.connect`, seconds.
     handshake_timeout : float
@@ -113,6 +122,7 @@ class WorkerConfig:
     name: str = ""
     auth_key: AuthKey | str | bytes | None = None
     ucx_options: Mapping[str, str] = field(default_factory=dict)
+    max_unexpected_bytes: int | None = 1024**3
     connect_timeout: float | None = 10.0
     handshake_timeout: float = 5.0
     close_timeout: float = 5.0
@@ -127,8 +137,10 @@ class WorkerConfig:
         for name in ("enable_tag", "enable_stream", "enable_rma"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "True or False")
-        for name, low, high in _INTEGERS:
-            _check_number(name, getattr(self, name), int, low, high)
+        for name, low, high, optional in _INTEGERS:
+            number = getattr(self, name)
+            if not (optional and number is None):
+                _check_number(name, number, int, low, high, optional=optional)
         for name, least, most, optional in _SECONDS:
             seconds = getattr(self, name)
             if not (optional and seconds is None):
@@ -208,9 +220,10 @@ class WorkerConfig:
 
 
 _INTEGERS = (
-    ("buffer_size", 1, 2**40),
-    ("progress_interval_us", 1, 1_000_000),
-    ("history_length", 2, 1_000_000),
+    ("buffer_size", 1, 2**40, False),
+    ("progress_interval_us", 1, 1_000_000, False),
+    ("max_unexpected_bytes", 64 * 1024, 2**50, True),
+    ("history_length", 2, 1_000_000, False),
 )
 _SECONDS = (
     ("connect_timeout", 0.001, 86400, True),

@@ -22,7 +22,8 @@ pickled, with their attributes::
     ├── RequestCancelledError             CancelledError       of concurrent.futures
     ├── UsageError                        ValueError           a console command, with .usage
     ├── OperationTimeoutError             TimeoutError         a wait ran out of time
-    │   └── ConnectTimeoutError                                connect() did
+    │   ├── ConnectTimeoutError                                connect() did
+    │   └── PeerFullError                                      a send waited for the peer to receive
     └── EndpointError                     ConnectionError      .endpoint_id
         ├── EndpointClosedError           ConnectionAbortedError   closed by you
         ├── EndpointLostError             ConnectionResetError     the peer went away
@@ -61,6 +62,7 @@ __all__ = [
     "OpenFilesError",
     "OperationTimeoutError",
     "PeerClosedError",
+    "PeerFullError",
     "RejectedError",
     "RequestCancelledError",
     "TagRangeError",
@@ -201,6 +203,10 @@ class OperationTimeoutError(UcxnbError, TimeoutError):
 
 class ConnectTimeoutError(OperationTimeoutError):
     """The peer did not finish the handshake in time."""
+
+
+class PeerFullError(OperationTimeoutError):
+    """The peer has too much unreceived, and received too little of it in time: nothing was sent."""
 
 
 class EndpointError(UcxnbError, ConnectionError):

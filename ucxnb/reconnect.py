@@ -25,6 +25,7 @@ from .errors import (
     UcxnbError,
     WorkerClosedError,
 )
+from .stats import TrafficStats
 from .timeouts import checked_timeout
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class _Worker(Protocol):
     def is_connected(self, endpoint_id: int) -> bool: ...
     def disconnect(self, endpoint_id: int) -> None: ...
     def _endpoint(self, endpoint_id: int) -> Endpoint: ...
+    def _traffic(self, endpoint: Endpoint) -> TrafficStats: ...
     def _enter_call(self) -> None: ...
     def _leave_call(self) -> None: ...
     def _add_source(self) -> None: ...
@@ -321,7 +323,10 @@ class KeptConnection:
             raise EndpointClosedError(f"{self._address}: {reason}", endpoint_id)
         if endpoint.state is not EndpointState.LOST:
             raise PeerClosedError(f"{self._address}: {reason}", endpoint_id)
-        stats, there = endpoint.stats(), endpoint.received_there
+        worker = self._worker()
+        if worker is None:
+            raise WorkerClosedError("the worker was closed; make a new one")
+        stats, there = worker._traffic(endpoint), endpoint.received_there
         self._losses.append(
             Loss(
                 endpoint_id,

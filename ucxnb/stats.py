@@ -7,7 +7,7 @@ import html
 import itertools
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 __all__ = ["Rates", "StatsHistory", "TrafficStats", "WorkerStats"]
 
@@ -55,6 +55,11 @@ class TrafficStats:
         Operations that failed, and connections that were lost.
     elapsed : float
         Seconds since the worker, or the endpoint, started.
+    unreceived_messages, unreceived_bytes : int
+        What has arrived and waits to be received at this moment. Large messages count in full,
+        though their bytes wait at the sender.
+    sends_held : int
+        Sends that wait at this moment, since the peer has too much unreceived; a batch counts once.
     """
 
     messages_sent: int = 0
@@ -63,6 +68,9 @@ class TrafficStats:
     bytes_received: int = 0
     errors: int = 0
     elapsed: float = 0.0
+    unreceived_messages: int = field(default=0, kw_only=True)
+    unreceived_bytes: int = field(default=0, kw_only=True)
+    sends_held: int = field(default=0, kw_only=True)
 
     def since(self, earlier: TrafficStats) -> Rates:
         """Rates from an earlier snapshot of the same worker or endpoint to this one.

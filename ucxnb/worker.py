@@ -353,10 +353,24 @@ class UcxWorker(TagEngine):
             for each.
         """
         return [
-            _describe(endpoint)
+            self._describe(endpoint)
             for endpoint in self._known_endpoints()
             if ended or self.is_connected(endpoint.endpoint_id)
         ]
+
+    def _describe(self, endpoint: Endpoint) -> EndpointInfo:
+        return EndpointInfo(
+            endpoint.endpoint_id,
+            endpoint.peer_address,
+            endpoint.peer_name,
+            endpoint.state,
+            endpoint.since,
+            endpoint.direction,
+            endpoint.transports,
+            self._traffic(endpoint),
+            endpoint.reason or "",
+            endpoint.received_there,
+        )
 
     # ---- in asyncio ----
 
@@ -521,7 +535,7 @@ class UcxWorker(TagEngine):
         """
         if endpoint_id is None:
             return self._totals()
-        return self._endpoint(endpoint_id).stats()
+        return self._traffic(self._endpoint(endpoint_id))
 
     def history(self) -> StatsHistory:
         """Give the latest snapshots.
@@ -633,21 +647,6 @@ async def _in_thread(call: Callable[..., _Result], *args: Any, **kwargs: Any) ->
 async def _in_thread_to_the_end(call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
     """`_in_thread`, and the call is made even if the task is cancelled before a thread is free."""
     await asyncio.shield(asyncio.ensure_future(_in_thread(call, *args, **kwargs)))
-
-
-def _describe(endpoint: Endpoint) -> EndpointInfo:
-    return EndpointInfo(
-        endpoint.endpoint_id,
-        endpoint.peer_address,
-        endpoint.peer_name,
-        endpoint.state,
-        endpoint.since,
-        endpoint.direction,
-        endpoint.transports,
-        endpoint.stats(),
-        endpoint.reason or "",
-        endpoint.received_there,
-    )
 
 
 def _close_all() -> None:

@@ -48,7 +48,9 @@ def _real_addresses() -> tuple[bytes, ...]:
 
 
 def _side(connecting: bool, address: bytes) -> Handshake:
-    return Handshake(Introduction("näme", "endpoint", address), lambda: 7, connecting=connecting)
+    return Handshake(
+        Introduction("näme", "endpoint", address), lambda: (7, None), connecting=connecting
+    )
 
 
 def handshake(data: bytes) -> None:

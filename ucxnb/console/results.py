@@ -164,7 +164,18 @@ class EndpointTable(_Table, list[EndpointInfo]):
     """Connections."""
 
     __slots__ = ()
-    _head = ("id", "peer", "address", "state", "asked by", "transports", "sent", "received")
+    _head = (
+        "id",
+        "peer",
+        "address",
+        "state",
+        "asked by",
+        "transports",
+        "sent",
+        "held",
+        "received",
+        "unreceived",
+    )
     _empty = "no endpoint is open; `connect` or `listen` first"
 
     def _rows(self) -> list[Sequence[str]]:
@@ -177,7 +188,9 @@ class EndpointTable(_Table, list[EndpointInfo]):
                 "us" if info.direction == "connected" else "peer",
                 ", ".join(info.transports),
                 f"{info.stats.messages_sent:,}",
+                f"{info.stats.sends_held:,}",
                 f"{info.stats.messages_received:,}",
+                f"{info.stats.unreceived_messages:,}",
             )
             for info in self
         ]

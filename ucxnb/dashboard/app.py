@@ -15,6 +15,7 @@ from .counters import counter_table
 from .live import LiveView
 from .message_rate import MessageRate
 from .throughput import Throughput
+from .unreceived import Unreceived
 
 if TYPE_CHECKING:
     from ..stats import WorkerStats
@@ -28,7 +29,7 @@ _FULL_EVERY = 5.0
 
 
 class Dashboard:
-    """Live plots of a worker's throughput and message rate, with its counters beside them.
+    """Live plots of a worker's throughput, message rate and unreceived bytes, and its counters.
 
     Display it as the last line of a cell. It goes on while cells are busy. `close` frees its
     thread; so does running the cell again, and closing the worker.
@@ -63,7 +64,11 @@ class Dashboard:
             )
         self._worker = worker
         length = math.ceil(window / interval) + 1
-        self._components = (Throughput(window, length), MessageRate(window, length))
+        self._components = (
+            Throughput(window, length),
+            MessageRate(window, length),
+            Unreceived(window, length),
+        )
         self.widget = LiveView(
             Row(
                 children=[component.root for component in self._components],
@@ -72,7 +77,8 @@ class Dashboard:
                 spacing=12,
             ),
             {component.name: component.series for component in self._components},
-            f"Throughput and message rate over the last {window:g} seconds",
+            f"Throughput, message rate and what waits to be received, over the last {window:g} "
+            "seconds",
         )
         # Rates are means over half a second: between two points one message alone would look
         # like a burst.

@@ -1,4 +1,4 @@
-"""What the plots of a rate over time have in common."""
+"""What the plots over time have in common."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .series import Series
 __all__ = ["RatePlot"]
 
 _STATIC = Path(__file__).parent / "static"
+_WIDTHS = {"sent": 3.5, "received": 1.5}
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
 
 
@@ -43,13 +44,15 @@ class RatePlot:
         Seconds shown.
     length : int
         Points kept.
+    lines : tuple of str
+        Which lines there are: "sent", "received".
 
     Attributes
     ----------
     name : str
         As passed.
     series : Series
-        The points: epoch seconds, sent, received.
+        The points: epoch seconds, then one number for each line.
     source : bokeh.models.ColumnDataSource
         Filled in the page; ``ago`` is the time relative to the latest point.
     root : bokeh.models.Plot
@@ -64,9 +67,11 @@ class RatePlot:
         smallest: float,
         window: float,
         length: int,
+        lines: tuple[str, ...] = ("sent", "received"),
     ) -> None:
         self.name = name
-        self.series = Series(("time", "sent", "received"), length)
+        self.lines = lines
+        self.series = Series(("time", *lines), length)
         columns = (*self.series.columns, "ago")
         self.source = ColumnDataSource({column: [] for column in columns}, name=name)
         self.root = self._figure(name, title, units, smallest, window)
@@ -91,8 +96,8 @@ class RatePlot:
             lod_threshold=None,
             title=Title(text=title, text_font_size="13px", standoff=8),
         )
-        for column, width in (("sent", 3.5), ("received", 1.5)):
-            plot.line("ago", column, source=self.source, line_width=width, name=column)
+        for column in self.lines:
+            plot.line("ago", column, source=self.source, line_width=_WIDTHS[column], name=column)
         plot.xaxis.name = "time"
         plot.xaxis.ticker = FixedTicker(ticks=_time_ticks(window))
         plot.xaxis.formatter = _formatter("time_ticks.js", {})

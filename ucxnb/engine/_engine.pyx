@@ -37,8 +37,8 @@ from ucxnb.engine.event_loop import LoopWatch, resolve
 from ucxnb.errors import (
     ArgumentError, BroadcastError, BufferTooSmallError, EndpointClosedError, EndpointLostError,
     FeatureDisabledError, InvalidBufferError, MissingUcxError, NoPeersError, OperationTimeoutError,
-    PeerClosedError, RequestCancelledError, TagRangeError, TagTypeError, ThreadModeError, UcxError,
-    UcxnbError, UnknownEndpointError, WorkerClosedError,
+    PeerClosedError, PeerFullError, RequestCancelledError, TagRangeError, TagTypeError,
+    ThreadModeError, UcxError, UcxnbError, UnknownEndpointError, WorkerClosedError,
 )
 from ucxnb.message import Message
 from ucxnb.stats import TrafficStats, WorkerStats
@@ -224,10 +224,13 @@ cdef class TagEngine(BatchEngine):
 
     def _totals(self):
         """Snapshot of the worker's counters."""
+        cdef ucxnb_load_t load = self.unreceived(None)
         self.reap()
         return WorkerStats(
             self.messages_sent, self.messages_received, self.bytes_sent, self.bytes_received,
             self.errors, (ucxnb_now_ns() - self.started_ns) * 1e-9, len(self.open_endpoints),
+            unreceived_messages=load.messages, unreceived_bytes=load.bytes,
+            sends_held=self.engine.held,
         )
 
     def _count_error(self):

@@ -42,9 +42,14 @@ cdef extern from "progress.h" nogil:
 cdef extern from "engine.h" nogil:
     enum:
         UCXNB_ID_SHIFT
+    ctypedef struct ucxnb_load_t:
+        uint64_t messages
+        uint64_t bytes
+        uint64_t cost
     ctypedef struct ucxnb_engine_t:
         ucxnb_driver_t driver
-        int failure_fd
+        int held
+        int news_fd
         int completion_fd
         int closing
         int orphans_under_way
@@ -120,8 +125,11 @@ cdef extern from "endpoint.h" nogil:
         int state
         int failure
         uint64_t id
+        int held
+        int is_due
     ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint,
-                                     uint64_t id, const void *address)
+                                     uint64_t id, const void *address, uint64_t window_there,
+                                     uint64_t window_here)
     void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state)
     void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
     ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
@@ -129,9 +137,13 @@ cdef extern from "endpoint.h" nogil:
     ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *buffer,
                                           size_t length, uint64_t tag,
                                           ucxnb_operation_t *operation, int *due)
-    ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
     unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
                                        unsigned limit)
+
+cdef extern from "allowance.h" nogil:
+    ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
+    int ucxnb_take_back(ucxnb_operation_t *operation)
+    uint64_t ucxnb_allow(ucxnb_endpoint_t *endpoint, uint64_t limit, uint64_t window)
 
 cdef extern from "matching.h" nogil:
     ctypedef struct ucxnb_match_t:
@@ -159,6 +171,8 @@ cdef extern from "matching.h" nogil:
     void ucxnb_end_posted_from_anyone(ucxnb_engine_t *engine)
     void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint)
     uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
+    ucxnb_load_t ucxnb_unreceived(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoint)
+    uint64_t ucxnb_renew_window(ucxnb_endpoint_t *endpoint, uint64_t window)
 
 cdef extern from "batches.h" nogil:
     ctypedef struct ucxnb_send_batch_t:
@@ -174,6 +188,7 @@ cdef extern from "batches.h" nogil:
         const size_t *lengths
         ucxnb_operation_t *operation
         size_t done
+        int held
     ctypedef struct ucxnb_receive_batch_t:
         ucxnb_match_t match
         const uint64_t *tags

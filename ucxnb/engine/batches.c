@@ -1,5 +1,7 @@
 #include "batches.h"
 
+#include "allowance.h"
+
 #include <stdlib.h>
 
 /* Sends that UCX may hold at once: each costs it a request. */
@@ -9,20 +11,63 @@
 /* Messages that are taken before others get the lock. */
 #define TAKEN_PER_LOOK 256
 
+static size_t length_of(const ucxnb_send_batch_t *batch, size_t i)
+{
+    return batch->rows ? batch->row_size : batch->lengths[i];
+}
+
+static void set_held(ucxnb_send_batch_t *batch, int held)
+{
+    if (batch->held != held) {
+        batch->held = held;
+        ucxnb_count_held(batch->endpoint, held ? 1 : -1);
+    }
+}
+
+/* Where the messages end that may be sent now. */
+static size_t pay_for_some(ucxnb_send_batch_t *batch)
+{
+    size_t i, end = batch->done + UCXNB_POSTS_PER_STEP;
+    uint64_t cost = 0;
+
+    if (end > batch->count) {
+        end = batch->count;
+    }
+    if (batch->rows != NULL) {
+        cost = (end - batch->done) * ucxnb_cost(batch->row_size);
+    } else {
+        for (i = batch->done; i < end; i++) {
+            cost += ucxnb_cost(batch->lengths[i]);
+        }
+    }
+    if (!ucxnb_pay(batch->endpoint, cost)) {
+        for (i = batch->done; i < end; i++) {
+            cost = ucxnb_cost(length_of(batch, i));
+            if (!ucxnb_pay(batch->endpoint, cost) && !ucxnb_pay_for_large(batch->endpoint, cost)) {
+                break;
+            }
+        }
+        end = i;
+    }
+    set_held(batch, end == batch->done);
+    return end;
+}
+
 /* Up to UCXNB_POSTS_PER_STEP of them; false if one failed. */
 static int send_some(ucxnb_send_batch_t *batch)
 {
     ucxnb_endpoint_t *endpoint = batch->endpoint;
-    size_t i, end = batch->done + UCXNB_POSTS_PER_STEP;
+    size_t i, end;
     ucs_status_t status = UCS_ERR_CANCELED;
 
     atomic_fetch_add(&endpoint->posting, 1);
     if (atomic_load(&endpoint->state) == UCXNB_OPEN) {
         status = UCS_OK;
-        for (i = batch->done; i < end && i < batch->count; i++) {
+        end = pay_for_some(batch);
+        for (i = batch->done; i < end; i++) {
             const void *memory = batch->rows ? batch->rows + (ptrdiff_t)i * batch->row_stride
                                              : batch->memories[i];
-            size_t length = batch->rows ? batch->row_size : batch->lengths[i];
+            size_t length = length_of(batch, i);
             uint64_t tag = batch->tags[batch->one_tag ? 0 : i] | batch->prefix;
 
             status = ucxnb_begin_send(endpoint, memory, length, tag, ucxnb_on_batch_sent,
@@ -60,6 +105,9 @@ int ucxnb_send_batch(void *arg)
         if (!send_some(batch)) {
             return 1;
         }
+        if (batch->held) {
+            return 0;
+        }
         ucxnb_progress(&engine->driver);
     }
     return 1;
@@ -69,6 +117,7 @@ void ucxnb_end_send_batch(ucxnb_send_batch_t *batch)
 {
     ucxnb_operation_t *operation = batch->operation;
 
+    set_held(batch, 0);
     if (atomic_fetch_add(&operation->balance, batch->outstanding) + batch->outstanding == 0) {
         ucxnb_complete(operation, UCXNB_MATCHED, operation->status);
     }

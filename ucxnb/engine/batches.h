@@ -19,6 +19,7 @@ typedef struct {
     ucxnb_operation_t *operation; /* done when all that were posted are */
     /* out */
     size_t done; /* messages that were posted */
+    int held;    /* the next one must wait for the peer to receive */
     int64_t outstanding;
 } ucxnb_send_batch_t;
 

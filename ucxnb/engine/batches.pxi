@@ -117,7 +117,10 @@ cdef class BatchEngine(TagReceiver):
         ------
         OperationTimeoutError
             The text says how many were sent: they go out, and their data stay in use until they
-            have. The others were not sent. The same holds for ``KeyboardInterrupt``.
+            have. The others were not sent. The same holds for ``KeyboardInterrupt``, and for:
+        PeerFullError
+            The peer received too little of what it has (`WorkerConfig.max_unexpected_bytes`) before
+            the time was over.
         EndpointLostError, EndpointClosedError, UnknownEndpointError
             There is no such connection, or no longer.
         TagRangeError, TagTypeError, InvalidBufferError, ArgumentError
@@ -210,7 +213,7 @@ cdef class BatchEngine(TagReceiver):
         cdef int64_t deadline = deadline_of(timeout)
         cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         cdef ucs_status_t status
-        cdef bint posted
+        cdef bint posted, held = False
         batch.endpoint = &endpoint.ucp
         batch.prefix = endpoint.send_prefix
         batch.operation = operation
@@ -220,6 +223,7 @@ cdef class BatchEngine(TagReceiver):
         try:
             try:
                 posted = self.post_batch(batch, deadline)
+                held = batch.held
             finally:
                 with nogil:
                     ucxnb_end_send_batch(batch)
@@ -232,6 +236,10 @@ cdef class BatchEngine(TagReceiver):
         if status == UCS_INPROGRESS or not posted:
             if self.engine.closing:
                 raise self.closed_error()
+            if held:
+                raise full_error(
+                    endpoint, f"{batch.done:,} of {batch.count:,} messages were sent and no more"
+                )
             raise OperationTimeoutError(
                 f"{endpoint.text()}: {batch.done:,} of {batch.count:,} messages were sent, and not "
                 "all of them fetched in time; their buffers stay in use until they are"
@@ -250,7 +258,7 @@ cdef class BatchEngine(TagReceiver):
             if posted:
                 return True
             PyErr_CheckSignals()
-            if ucxnb_now_ns() >= deadline:
+            if ucxnb_now_ns() >= deadline or self.engine.closing:
                 return False
             spin = 0
 

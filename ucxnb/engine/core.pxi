@@ -162,28 +162,45 @@ cdef class EngineCore:
     # ---- endpoints, for the front door ----
 
     @property
-    def _failure_fd(self):
-        """Descriptor that is readable after UCX reported an endpoint as failed."""
-        return self.engine.failure_fd
+    def _news_fd(self):
+        """Descriptor that is readable when `_news` has something to tell."""
+        return self.engine.news_fd
 
-    def _failed_endpoints(self):
-        """Open endpoints that UCX reported as failed; clears the descriptor."""
+    def _news(self):
+        """Open endpoints that UCX reported as failed, and those due for `_renew_window`.
+
+        Clears the descriptor.
+        """
         cdef uint64_t count
         cdef Endpoint endpoint
-        read(self.engine.failure_fd, &count, sizeof(count))
-        return [endpoint for endpoint in self.open_endpoints.values() if endpoint.ucp.failure]
+        cdef list failed = [], due = []
+        read(self.engine.news_fd, &count, sizeof(count))
+        for endpoint in self.open_endpoints.values():
+            if endpoint.ucp.failure:
+                failed.append(endpoint)
+            elif endpoint.ucp.is_due:
+                due.append(endpoint)
+        return failed, due
 
-    def _open_endpoint(self, endpoint_id, const unsigned char[::1] address, send_prefix):
-        """Create a UCP endpoint to a worker address (``ucp_ep_create``)."""
+    def _open_endpoint(self, endpoint_id, const unsigned char[::1] address, send_prefix,
+                       window_there, window_here):
+        """Create a UCP endpoint to a worker address (``ucp_ep_create``).
+
+        At first this side may send as much as `window_there`, and the peer `window_here`; None is
+        no limit.
+        """
         cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
         cdef uint64_t c_id = endpoint_id
+        cdef uint64_t there = UINT64_MAX if window_there is None else window_there
+        cdef uint64_t here = UINT64_MAX if window_here is None else window_here
         cdef ucs_status_t status
         cdef const unsigned char *bytes_of_address = &address[0]
         endpoint.endpoint_id = endpoint_id
         if self.endpoint_scope:
             endpoint.send_prefix = <uint64_t>send_prefix << UCXNB_ID_SHIFT
         with nogil:
-            status = ucxnb_endpoint_open(&self.engine, &endpoint.ucp, c_id, bytes_of_address)
+            status = ucxnb_endpoint_open(&self.engine, &endpoint.ucp, c_id, bytes_of_address,
+                                         there, here)
         if status != UCS_OK:
             raise UcxError(f"UCX cannot reach the peer's worker: {status_text(status)}", status)
         endpoint.started_ns = ucxnb_now_ns()
@@ -193,6 +210,47 @@ cdef class EngineCore:
     def _add_endpoint(self, Endpoint endpoint):
         """From now on the user sees it."""
         self.open_endpoints[endpoint.endpoint_id] = endpoint
+
+    def _renew_window(self, Endpoint endpoint, uint64_t window):
+        """The peer is about to be allowed `window` more than it returns: what was received."""
+        cdef uint64_t taken
+        with nogil:
+            taken = ucxnb_renew_window(&endpoint.ucp, window)
+        return taken
+
+    def _allow(self, Endpoint endpoint, uint64_t limit, uint64_t window):
+        """The peer allows sends up to a sum of cost; returns the one that holds from now on."""
+        cdef uint64_t allowed
+        with nogil:
+            allowed = ucxnb_allow(&endpoint.ucp, limit, window)
+        return allowed
+
+    def _traffic(self, Endpoint endpoint):
+        """Snapshot of an endpoint's counters."""
+        cdef int64_t end = endpoint.ended_ns if endpoint.ended_ns else ucxnb_now_ns()
+        cdef ucxnb_load_t load = self.unreceived(endpoint)
+        return TrafficStats(
+            endpoint.messages_sent, endpoint.messages_received, endpoint.bytes_sent,
+            endpoint.bytes_received, endpoint.errors, (end - endpoint.started_ns) * 1e-9,
+            unreceived_messages=load.messages, unreceived_bytes=load.bytes,
+            sends_held=endpoint.ucp.held,
+        )
+
+    def _cost_unreceived(self, Endpoint endpoint):
+        """The cost of what came from it and was not received."""
+        return self.unreceived(endpoint).cost
+
+    cdef ucxnb_load_t unreceived(self, Endpoint endpoint):
+        """What has arrived and was not received, from one endpoint or from all."""
+        cdef ucxnb_load_t load
+        cdef const ucxnb_endpoint_t *ucp = NULL if endpoint is None else &endpoint.ucp
+        memset(&load, 0, sizeof(load))
+        if not self.closed:
+            self.inside += 1
+            with nogil:
+                load = ucxnb_unreceived(&self.engine, ucp)
+            self.inside -= 1
+        return load
 
     def _begin_close(self, Endpoint endpoint):
         """The user closes it: no new operations from here on."""

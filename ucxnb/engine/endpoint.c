@@ -1,5 +1,6 @@
 #include "endpoint.h"
 
+#include "allowance.h"
 #include "matching.h"
 
 #include <sched.h>
@@ -33,20 +34,26 @@ static int register_endpoint(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint)
     return 1;
 }
 
-static void on_failure(void *arg, ucp_ep_h ucp, ucs_status_t status)
+void ucxnb_tell_news(ucxnb_engine_t *engine)
 {
-    ucxnb_endpoint_t *endpoint = arg;
     uint64_t one = 1;
 
-    (void)ucp;
-    atomic_store(&endpoint->failure, status);
-    if (write(endpoint->engine->failure_fd, &one, sizeof one) < 0) {
+    if (write(engine->news_fd, &one, sizeof one) < 0) {
         return; /* full, so readable already */
     }
 }
 
+static void on_failure(void *arg, ucp_ep_h ucp, ucs_status_t status)
+{
+    ucxnb_endpoint_t *endpoint = arg;
+
+    (void)ucp;
+    atomic_store(&endpoint->failure, status);
+    ucxnb_tell_news(endpoint->engine);
+}
+
 ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint, uint64_t id,
-                                 const void *address)
+                                 const void *address, uint64_t window_there, uint64_t window_here)
 {
     ucp_ep_params_t params = {
             .field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
@@ -61,6 +68,9 @@ ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpo
     memset(endpoint, 0, sizeof *endpoint);
     endpoint->engine = engine;
     endpoint->id = id;
+    endpoint->gate = endpoint->limit = endpoint->window = window_there;
+    endpoint->due = window_here == UINT64_MAX ? UINT64_MAX : window_here / UCXNB_DUE_PARTS;
+    pthread_mutex_init(&endpoint->held_lock, NULL);
     atomic_store(&endpoint->state, UCXNB_ENDED);
     pthread_mutex_lock(&engine->match_lock);
     registered = register_endpoint(engine, endpoint);
@@ -106,7 +116,7 @@ void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
             .cb.send = on_closed,
             .user_data = engine,
     };
-    ucp_ep_h ucp = endpoint->ucp;
+    ucp_ep_h ucp;
     void *request;
 
     if (atomic_load(&endpoint->state) == UCXNB_OPEN) {
@@ -115,7 +125,7 @@ void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
     while (atomic_load(&endpoint->posting) > 0) {
         sched_yield(); /* such a call never waits */
     }
-    endpoint->ucp = NULL;
+    ucp = ucxnb_end_held(endpoint);
     if (ucp == NULL) {
         return;
     }
@@ -180,9 +190,13 @@ ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, siz
 
     atomic_fetch_add(&endpoint->posting, 1);
     if (atomic_load(&endpoint->state) == UCXNB_OPEN) {
-        ucxnb_ask_in(&engine->driver);
-        status = ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
-        ucxnb_ask_no_more(&engine->driver);
+        if (ucxnb_pay(endpoint, ucxnb_cost(length))) {
+            ucxnb_ask_in(&engine->driver);
+            status = ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
+            ucxnb_ask_no_more(&engine->driver);
+        } else {
+            status = ucxnb_hold(endpoint, buffer, length, tag, operation);
+        }
     }
     atomic_fetch_sub(&endpoint->posting, 1);
     if (atomic_fetch_add_explicit(&engine->posts, 1, memory_order_relaxed) % UCXNB_POSTS_PER_STEP == 0) {
@@ -203,24 +217,19 @@ ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *bu
     if (atomic_load(&endpoint->state) != UCXNB_OPEN) {
         return UCS_ERR_CANCELED;
     }
+    if (!ucxnb_pay_with_gil(endpoint, ucxnb_cost(length))) {
+        return ucxnb_hold(endpoint, buffer, length, tag, operation);
+    }
     return ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
 }
 
-ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
+ucs_status_t ucxnb_begin_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
 {
     ucp_request_param_t param = {
             .op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
             .cb.send = ucxnb_on_sent,
             .user_data = operation,
     };
-    void *request = UCS_STATUS_PTR(UCS_ERR_CANCELED);
 
-    atomic_fetch_add(&endpoint->posting, 1);
-    if (atomic_load(&endpoint->state) != UCXNB_ENDED && endpoint->ucp != NULL) {
-        ucxnb_ask_in(&endpoint->engine->driver);
-        request = ucxnb_ucp.ucp_ep_flush_nbx(endpoint->ucp, &param);
-        ucxnb_ask_no_more(&endpoint->engine->driver);
-    }
-    atomic_fetch_sub(&endpoint->posting, 1);
-    return status_of(request);
+    return status_of(ucxnb_ucp.ucp_ep_flush_nbx(endpoint->ucp, &param));
 }

@@ -7,6 +7,9 @@
 /* A loop of sends that complete at once drives the worker itself, every so often. */
 #define UCXNB_POSTS_PER_STEP 64
 
+/* A peer is told anew what it may send whenever this part of its window has been received. */
+#define UCXNB_DUE_PARTS 4
+
 enum { UCXNB_OPEN, UCXNB_CLOSING, UCXNB_ENDED };
 
 struct ucxnb_endpoint {
@@ -16,15 +19,35 @@ struct ucxnb_endpoint {
     _Atomic int state;
     _Atomic int posting; /* threads inside a UCP call on `ucp` */
     _Atomic int failure; /* the ucs_status_t UCX reported, or 0 */
-    uint64_t arrived;    /* messages that came from it; under match_lock */
+
+    /* Of what is sent to it, by cost. */
+    _Atomic uint64_t spent_with_gil; /* written under the GIL */
+    _Atomic uint64_t spent;          /* the rest; the sum is what counts */
+    _Atomic uint64_t gate;           /* sends go ahead up to this sum; 0 while others are held */
+    _Atomic int held;                /* sends, and batches, that wait for it to receive */
+    pthread_mutex_t held_lock;       /* guards what follows, and that `ucp` stays open */
+    uint64_t limit, window;          /* the sum that the peer allows, and how much that was ahead */
+    ucxnb_operation_t *first_held, *last_held;
+
+    /* Of what it sent; under match_lock. */
+    uint64_t arrived;   /* messages */
+    uint64_t taken;     /* what was received of them, by cost */
+    uint64_t due;       /* when that has come to so much, the peer must be allowed more: */
+    _Atomic int is_due; /* it has */
+    ucxnb_load_t backlog;
 };
 
-/* Create a UCP endpoint to a worker address, with error handling. */
+/* Create a UCP endpoint to a worker address, with error handling. At first this side may send as much
+ * as `window_there`, and the peer `window_here`; UINT64_MAX is no limit. */
 ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint, uint64_t id,
-                                 const void *address);
+                                 const void *address, uint64_t window_there,
+                                 uint64_t window_here);
 
 /* No more sends; receives go on until nothing is left if `state` is UCXNB_ENDED. */
 void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state);
+
+/* Its engine's `news_fd` becomes readable. Safe inside UCX callbacks. */
+void ucxnb_tell_news(ucxnb_engine_t *engine);
 
 /* Close the UCP endpoint at once; operations on it end with an error. Idempotent. Its state must have
  * been changed under the GIL. */
@@ -45,7 +68,8 @@ ucs_status_t ucxnb_begin_send(ucxnb_endpoint_t *endpoint, const void *buffer, si
                               uint64_t tag, ucp_send_nbx_callback_t callback,
                               ucxnb_operation_t *operation);
 
-ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation);
+/* For one who holds held_lock and has seen that it is not closed. */
+ucs_status_t ucxnb_begin_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation);
 
 /* Names of the transports in use, at most `limit`; returns how many. */
 unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,

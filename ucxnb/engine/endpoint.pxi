@@ -14,14 +14,6 @@ cdef class Endpoint:
     cdef public object received_there  # messages and bytes, as the peer says
     cdef public bint closed_by_me
 
-    def stats(self):
-        """Snapshot of its counters."""
-        cdef int64_t end = self.ended_ns if self.ended_ns else ucxnb_now_ns()
-        return TrafficStats(
-            self.messages_sent, self.messages_received, self.bytes_sent, self.bytes_received,
-            self.errors, (end - self.started_ns) * 1e-9,
-        )
-
     @property
     def failure(self):
         """What UCX reported about it, or an empty text."""

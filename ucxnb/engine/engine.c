@@ -10,14 +10,14 @@
 
 static void close_descriptors(ucxnb_engine_t *engine)
 {
-    if (engine->failure_fd >= 0) {
-        close(engine->failure_fd);
+    if (engine->news_fd >= 0) {
+        close(engine->news_fd);
     }
     if (engine->completion_fd >= 0) {
         close(engine->completion_fd);
     }
     /* UCX may still report something while its worker is destroyed. */
-    engine->failure_fd = engine->completion_fd = -1;
+    engine->news_fd = engine->completion_fd = -1;
 }
 
 int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
@@ -27,9 +27,9 @@ int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interva
 
     memset(engine, 0, sizeof *engine);
     engine->endpoint_scope = endpoint_scope;
-    engine->failure_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    engine->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     engine->completion_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (engine->failure_fd < 0 || engine->completion_fd < 0) {
+    if (engine->news_fd < 0 || engine->completion_fd < 0) {
         error = errno;
         close_descriptors(engine);
         return error;

@@ -11,16 +11,24 @@ enum { UCXNB_POSTED_EXACT, UCXNB_POSTED_ANYONE, UCXNB_POSTED_MASKED, UCXNB_POSTE
 typedef struct ucxnb_endpoint ucxnb_endpoint_t;
 typedef struct ucxnb_operation ucxnb_operation_t;
 
+/* Messages that nobody received yet. */
+typedef struct {
+    uint64_t messages, bytes;
+    uint64_t cost; /* see allowance.h */
+} ucxnb_load_t;
+
 typedef struct ucxnb_engine {
     ucxnb_driver_t driver;
-    int failure_fd; /* eventfd: readable after UCX reported an endpoint as failed */
+    int news_fd; /* eventfd: readable after UCX reported an endpoint as failed, or one became due */
     int endpoint_scope;
     _Atomic int closing;
     _Atomic int pending_closes;
     _Atomic unsigned posts;
+    _Atomic int held; /* sends that wait for their peers to receive */
 
     pthread_mutex_t match_lock; /* guards what follows */
     ucxnb_tag_table_t backlog;  /* messages that nobody received yet */
+    ucxnb_load_t load;          /* of the backlog */
     ucxnb_tag_table_t posted[UCXNB_POSTED_KINDS]; /* receives without a message yet */
     size_t posted_count;                          /* in all of them */
     uint64_t age;

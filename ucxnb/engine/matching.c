@@ -1,15 +1,21 @@
 #include "matching.h"
 
+#include "allowance.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define HARVEST_NS 50000000
+/* A look at what has arrived, for those who count it, takes no longer than this under a flood. */
+#define GLANCE_NS 2000000
 /* Steps of progress after which nothing is left in shared memory of what was there before them. */
 #define STEPS_TO_EMPTY 64
 /* Steps of progress before a thread that has little time looks at the clock. */
 #define STEPS_PER_LOOK 8
 /* Messages that are delivered before others get a turn. */
 #define DELIVERIES 1024
+/* Kept out of the way of each receive. */
+#define RARE __attribute__((noinline))
 
 /* What follows is called under match_lock, up to the functions of the header. */
 
@@ -41,11 +47,77 @@ static int is_strangers(const ucxnb_engine_t *engine, uint64_t tag)
     return engine->endpoint_scope && endpoint_of(engine, tag) == NULL;
 }
 
+/* ---- what the sender may still send ---- */
+
+RARE static void tell_due(ucxnb_endpoint_t *endpoint)
+{
+    endpoint->due = UINT64_MAX;
+    atomic_store(&endpoint->is_due, 1);
+    ucxnb_tell_news(endpoint->engine);
+}
+
+/* A message is on its way to a receive. */
+static inline void count_taken(const ucxnb_engine_t *engine, uint64_t tag, size_t length)
+{
+    ucxnb_endpoint_t *endpoint = endpoint_of(engine, tag);
+
+    if (endpoint != NULL) {
+        endpoint->taken += ucxnb_cost(length);
+        if (endpoint->taken >= endpoint->due) {
+            tell_due(endpoint);
+        }
+    }
+}
+
+/* The receive did not get it. */
+static void count_untaken(const ucxnb_engine_t *engine, uint64_t tag, size_t length)
+{
+    ucxnb_endpoint_t *endpoint = endpoint_of(engine, tag);
+
+    if (endpoint != NULL) {
+        endpoint->taken -= ucxnb_cost(length);
+    }
+}
+
 /* ---- the backlog ---- */
+
+static void weigh(ucxnb_load_t *load, size_t length, int sign)
+{
+    load->messages += sign;
+    load->bytes += sign * length;
+    load->cost += sign * ucxnb_cost(length);
+}
+
+static void weigh_backlog(ucxnb_engine_t *engine, const ucxnb_message_t *message, int sign)
+{
+    ucxnb_endpoint_t *endpoint = endpoint_of(engine, message->entry.tag);
+
+    weigh(&engine->load, message->length, sign);
+    if (endpoint != NULL) {
+        weigh(&endpoint->backlog, message->length, sign);
+    }
+}
+
+/* False if there is no memory. */
+RARE static int insert_message(ucxnb_engine_t *engine, ucxnb_message_t *message)
+{
+    int inserted = ucxnb_table_insert(&engine->backlog, &message->entry);
+
+    if (inserted) {
+        weigh_backlog(engine, message, 1);
+    }
+    return inserted;
+}
+
+RARE static void unlist_message(ucxnb_engine_t *engine, ucxnb_message_t *message)
+{
+    ucxnb_table_remove(&engine->backlog, &message->entry);
+    weigh_backlog(engine, message, -1);
+}
 
 static void remove_message(ucxnb_engine_t *engine, ucxnb_message_t *message)
 {
-    ucxnb_table_remove(&engine->backlog, &message->entry);
+    unlist_message(engine, message);
     if (message->operation != NULL) {
         message->operation->in_backlog = 0;
     } else {
@@ -75,12 +147,13 @@ static int remember(ucxnb_engine_t *engine, ucp_tag_message_h handle, uint64_t t
     if (message != NULL) {
         *message = (ucxnb_message_t){.entry = {.tag = tag, .age = age}, .handle = handle,
                                      .length = length};
-        if (ucxnb_table_insert(&engine->backlog, &message->entry)) {
+        if (insert_message(engine, message)) {
             return 1;
         }
         free(message);
     }
     drop_handle(engine, handle);
+    count_taken(engine, tag, length);
     return 0;
 }
 
@@ -158,6 +231,7 @@ static int look_into_backlog(ucxnb_match_t *match, int *blocked)
         atomic_store(&message->operation->taken, 1); /* first, so that it is never neither */
     }
     remove_message(engine, message);
+    count_taken(engine, match->sender_tag, match->length);
     return UCXNB_MATCHED;
 }
 
@@ -186,6 +260,7 @@ static int look_at_arrivals(ucxnb_match_t *match)
         if (is_strangers(engine, info.sender_tag)) {
             drop_handle(engine, match->handle);
         } else if (wanted && info.length <= match->capacity) {
+            count_taken(engine, info.sender_tag, info.length);
             return UCXNB_MATCHED;
         } else {
             kept = remember(engine, match->handle, info.sender_tag, match->age, info.length);
@@ -221,15 +296,22 @@ int ucxnb_look(ucxnb_match_t *match)
     return result == UCXNB_NO_MATCH && !blocked && state == UCXNB_ENDED ? UCXNB_PEER_ENDED : result;
 }
 
-void ucxnb_put_back(const ucxnb_match_t *match)
+/* A match that no receive got is one of the backlog. */
+static void keep(const ucxnb_match_t *match)
 {
     if (match->operation == NULL) {
         remember(match->engine, match->handle, match->sender_tag, match->age, match->length);
-    } else if (ucxnb_table_insert(&match->engine->backlog, &match->operation->message.entry)) {
+    } else if (insert_message(match->engine, &match->operation->message)) {
         match->operation->in_backlog = 1;
     } else {
         ucxnb_release(match->operation);
     }
+}
+
+void ucxnb_put_back(const ucxnb_match_t *match)
+{
+    count_untaken(match->engine, match->sender_tag, match->length);
+    keep(match);
 }
 
 /* ---- posted receives ---- */
@@ -418,6 +500,7 @@ static int offer(ucxnb_match_t *match)
         }
         unpost(operation);
         if (!operation->into_buffer || match->length <= operation->capacity) {
+            count_taken(engine, match->sender_tag, match->length);
             settle(operation, match, UCXNB_MATCHED);
             return 1;
         }
@@ -439,9 +522,9 @@ static void match_message(ucxnb_message_t *message)
 
     if (atomic_load(&operation->state) == UCXNB_DONE && engine->posted_count > 0) {
         /* It stays marked as one of the backlog: nobody may look after its memory otherwise. */
-        ucxnb_table_remove(&engine->backlog, &message->entry);
+        unlist_message(engine, message);
         if (!offer(&match)) {
-            ucxnb_put_back(&match);
+            keep(&match);
         }
     }
 }
@@ -493,7 +576,7 @@ static int deliver_arrivals(ucxnb_engine_t *engine)
         if (is_strangers(engine, info.sender_tag)) {
             drop_handle(engine, handle);
         } else if (!offer(&match)) {
-            remember(engine, handle, info.sender_tag, engine->age, info.length);
+            keep(&match);
         }
     }
     while (atomic_exchange(&engine->match_again, 0)) {
@@ -674,8 +757,9 @@ static int give_back(ucxnb_operation_t *operation)
     operation->message.entry.age = operation->age;
     operation->message.length = operation->length;
     operation->in_backlog = 1;
+    count_untaken(engine, operation->sender_tag, operation->length);
     if (atomic_load(&engine->closing) || is_strangers(engine, operation->sender_tag) ||
-        !ucxnb_table_insert(&engine->backlog, &operation->message.entry)) {
+        !insert_message(engine, &operation->message)) {
         operation->in_backlog = 0;
         ucxnb_release(operation);
         return 0;
@@ -808,4 +892,33 @@ uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
     arrived = endpoint->arrived;
     leave(engine);
     return arrived;
+}
+
+ucxnb_load_t ucxnb_unreceived(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoint)
+{
+    const int64_t deadline_ns = ucxnb_now_ns() + GLANCE_NS;
+    ucxnb_load_t load;
+
+    enter(engine);
+    while (!deliver_arrivals(engine) && ucxnb_now_ns() < deadline_ns) {
+    }
+    if (engine->posted_count == 0) { /* then receives look at what is left themselves */
+        atomic_store_explicit(&engine->undelivered, 0, memory_order_relaxed);
+    }
+    load = endpoint != NULL ? endpoint->backlog : engine->load;
+    leave(engine);
+    return load;
+}
+
+uint64_t ucxnb_renew_window(ucxnb_endpoint_t *endpoint, uint64_t window)
+{
+    ucxnb_engine_t *engine = endpoint->engine;
+    uint64_t taken;
+
+    pthread_mutex_lock(&engine->match_lock);
+    taken = endpoint->taken;
+    endpoint->due = taken + window / UCXNB_DUE_PARTS;
+    atomic_store(&endpoint->is_due, 0);
+    pthread_mutex_unlock(&engine->match_lock);
+    return taken;
 }

@@ -68,6 +68,14 @@ void ucxnb_endpoint_forget(ucxnb_endpoint_t *endpoint);
 /* Move all that has arrived to receives and into the backlog; returns how many came so far. */
 uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint);
 
+/* What of it, or of all if it is NULL, has arrived and was not received. Under a flood it is less than
+ * there is: look again. */
+ucxnb_load_t ucxnb_unreceived(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoint);
+
+/* The peer is about to be allowed so much more than what was received of it, which is returned. It is
+ * due again when a part of that has been received too. */
+uint64_t ucxnb_renew_window(ucxnb_endpoint_t *endpoint, uint64_t window);
+
 /* For those who hold match_lock: */
 
 int ucxnb_look(ucxnb_match_t *match); /* as ucxnb_match */

@@ -46,6 +46,9 @@ struct ucxnb_operation {
     _Atomic int taken;         /* out of the backlog, by a receive that has yet to copy the message */
     int orphan;                /* under completion_lock: nobody waits, and it is under way */
     int queued, released;      /* under completion_lock */
+    int held;                  /* under the endpoint's held_lock, as are: */
+    int is_flush;
+    ucxnb_operation_t *next_held;
     ucxnb_operation_t *next_completed;
 
     /* for Cython, under the GIL */

@@ -1,5 +1,11 @@
 """Sending: to one connection, and to all."""
 
+cdef object full_error(Endpoint endpoint, str what):
+    return PeerFullError(
+        f"{endpoint.text()}: {what}, since the peer has too much unreceived; let it receive, "
+        "or give it a larger max_unexpected_bytes"
+    )
+
 
 cdef class TagSender(EngineCore):
     """Sends tagged messages."""
@@ -26,6 +32,9 @@ cdef class TagSender(EngineCore):
         ------
         EndpointLostError, EndpointClosedError, UnknownEndpointError
             There is no such connection, or no longer.
+        PeerFullError
+            The peer received too little of what it has (`WorkerConfig.max_unexpected_bytes`) before
+            the time was over. Nothing was sent.
         OperationTimeoutError
             UCX cannot take a send back: the message still goes out, and `data` stays in use (it
             must not change) until it has.
@@ -36,7 +45,9 @@ cdef class TagSender(EngineCore):
 
         Notes
         -----
-        ``ucp_tag_send_nbx``. Messages with one endpoint and tag arrive in the order sent.
+        ``ucp_tag_send_nbx``. Messages with one endpoint and tag arrive in the order sent. A peer
+        that has too much unreceived is waited for; two that only send to each other, and receive
+        nothing meanwhile, wait for ever without a `timeout`.
         """
         cdef Endpoint endpoint
         cdef Py_buffer view
@@ -93,9 +104,10 @@ cdef class TagSender(EngineCore):
                                   int64_t deadline) except *:
         """Wait for a posted send; if the wait ends first, it goes on, and is counted when it ends.
 
-        Its operation belongs to the engine afterwards.
+        Its operation belongs to the engine afterwards. One that is still held is not sent at all.
         """
         cdef ucs_status_t status = UCS_INPROGRESS
+        cdef bint taken_back = False
         operation.is_send = True
         operation.length = length
         operation.counted = True  # by the caller
@@ -106,15 +118,25 @@ cdef class TagSender(EngineCore):
         finally:
             if operation.state != UCXNB_DONE:
                 operation.counted = False
+                taken_back = self.take_back(operation)
             self.release_operation(operation)
         if status == UCS_INPROGRESS:
             if self.engine.closing:
                 raise self.closed_error()
+            if taken_back:
+                raise full_error(loan.endpoint, f"a message of {length:,} bytes was not sent")
             raise OperationTimeoutError(
                 f"{loan.endpoint.text()}: a message of {length:,} bytes was not fetched in time; "
                 "it cannot be taken back, so its buffer stays in use until it is"
             )
         return status
+
+    cdef bint take_back(self, ucxnb_operation_t *operation) noexcept:
+        """Take back a send that is held; false if it has left."""
+        cdef bint taken_back
+        with nogil:
+            taken_back = ucxnb_take_back(operation)
+        return taken_back
 
     def isend_tag(self, endpoint_id, tag, data):
         """Begin to send one message.
@@ -130,7 +152,9 @@ cdef class TagSender(EngineCore):
         Returns
         -------
         Request
-            Done when `data` may change again. A small message is done at once.
+            Done when `data` may change again. A small message is done at once, unless the peer has
+            too much unreceived (`WorkerConfig.max_unexpected_bytes`): then it goes out, in its
+            turn, as soon as the peer has received some of that.
 
         Raises
         ------
@@ -205,7 +229,8 @@ cdef class TagSender(EngineCore):
     def broadcast_tag(self, tag, data, *, timeout=None):
         """Send one message to every connection.
 
-        It is posted to all of them before the first is waited for.
+        It is posted to all of them before the first is waited for: a peer that receives slowly
+        holds up the call, and not the other peers.
 
         Parameters
         ----------
@@ -262,8 +287,10 @@ cdef class TagSender(EngineCore):
                     except UcxnbError as error:
                         failed[endpoint.endpoint_id] = error
                 else:
-                    failed[endpoint.endpoint_id] = OperationTimeoutError(
-                        f"{endpoint.text()}: not fetched in time"
+                    failed[endpoint.endpoint_id] = (
+                        full_error(endpoint, "nothing was sent")
+                        if self.take_back(request.operation)
+                        else OperationTimeoutError(f"{endpoint.text()}: not fetched in time")
                     )
         finally:
             self.leave()

@@ -22,7 +22,8 @@ from ..errors import (
     WorkerClosedError,
 )
 from ..open_files import FOR_A_CONNECTION, need_descriptors
-from .handshake import Handshake, Introduction
+from .budget import Allowance
+from .handshake import Handshake, Introduction, sum_of_cost
 from .protocol import Frame, FrameDecoder, FrameType, ProtocolError, encode_frame
 from .ucx_ports import hosts_of
 
@@ -70,6 +71,7 @@ class Channel:
         self.direction = direction
         self.endpoint_id = 0  # until the handshake needs one: strangers get none
         self.endpoint: Endpoint | None = None
+        self.allowance: Allowance | None = None  # of the peer; likewise
         self.connected: Future[int] = Future()
         self.closed: Future[None] = Future()
         self.deadline = deadline
@@ -85,13 +87,14 @@ class Channel:
         self._last_arrival = self._last_heard
         self._near = door.ucx_ports.hosts_behind(sock)
         self._hosts: set[str] = set()  # where UCX's ports let it in from
+        self._allowed: int | None = None  # the sum up to which the peer lets us send
         name = sock.getpeername()
         self.peer_address = str(Address(name[0], name[1]))
         # One host can have 2**64 IPv6 addresses.
         self.network = socket.inet_pton(sock.family, name[0].partition("%")[0])[:8]
         self._handshake = Handshake(
             Introduction(door.name, door.config.tag_scope, door.worker_address),
-            self._take_id,
+            self._enroll,
             connecting=direction == "connected",
             key=door.key,
         )
@@ -113,11 +116,12 @@ class Channel:
 
     # ---- what happens to it ----
 
-    def _take_id(self) -> int:
+    def _enroll(self) -> tuple[int, int | None]:
         self.endpoint_id = self._door.next_endpoint_id()
+        self.allowance = self._door.new_allowance()
         if self.direction == "accepted":  # it gets this worker's address now
             self._admit(self._near)
-        return self.endpoint_id
+        return self.endpoint_id, self.allowance.window
 
     def begin(self, engine: TagEngine) -> None:
         """Speak first, if that is this side's part."""
@@ -183,7 +187,7 @@ class Channel:
         if self._phase is not _Phase.OPEN:
             return
         assert self.endpoint is not None
-        self._send(engine, [Frame(FrameType.HEARTBEAT, self._counts())])
+        self._send(engine, [Frame(FrameType.HEARTBEAT, self._counts(engine))])
         if self._phase is not _Phase.OPEN:  # the socket has just broken
             return
         if grace:  # this process was stopped, so silence proves nothing
@@ -206,6 +210,16 @@ class Channel:
 
     # ---- what is done with it ----
 
+    def allow_more(self, engine: TagEngine) -> None:
+        """Tell the peer what it may send from now on, which may also be less than before."""
+        if self._phase is _Phase.DRAINING or not self._is_bounded():
+            return
+        assert self.endpoint is not None
+        assert self.allowance is not None
+        window = self.allowance.next_window()
+        limit = self.allowance.offer(engine._renew_window(self.endpoint, window))
+        self._send(engine, [Frame(FrameType.ALLOW, {"limit": limit, "window": window})])
+
     def say_goodbye(self, engine: TagEngine, timeout: float) -> None:
         """Begin to close; `closed` is resolved when it is."""
         if self._phase is _Phase.DRAINING:
@@ -216,7 +230,7 @@ class Channel:
             self._phase = _Phase.CLOSING
             self.deadline = time.monotonic() + timeout
             self._door.ticking.add(self)
-            sent = self.endpoint.stats().messages_sent
+            sent = engine._traffic(self.endpoint).messages_sent
             self._send(engine, [Frame(FrameType.GOODBYE, {"sent": sent})])
 
     def abort(self, engine: TagEngine) -> None:
@@ -262,17 +276,22 @@ class Channel:
                 self._set_state(EndpointState.OPEN)
         elif frame.type is FrameType.GOODBYE:
             self._on_goodbye(engine, frame)
+        elif frame.type is FrameType.ALLOW:
+            self._on_allow(engine, frame)
+        elif frame.type is FrameType.KEPT and self._is_bounded():
+            assert self.allowance is not None
+            self.allowance.kept(sum_of_cost(frame.payload, "limit"))
         elif frame.type is FrameType.GOODBYE_ACK and self._phase is _Phase.CLOSING:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         else:
             raise ProtocolError(f"it sent {frame.type.name} to an open connection")
 
-    def _counts(self) -> dict[str, int]:
+    def _counts(self, engine: TagEngine) -> dict[str, int]:
         """What the peer may know of the traffic; with worker-scoped tags nobody can tell."""
         if self._door.config.tag_scope != "endpoint":
             return {}
         assert self.endpoint is not None
-        stats = self.endpoint.stats()
+        stats = engine._traffic(self.endpoint)
         return {
             "sent": stats.messages_sent,
             "received": stats.messages_received,
@@ -293,7 +312,7 @@ class Channel:
         all others (UCX's FIFO waits for its message), and nobody else would tell.
         """
         assert self.endpoint is not None
-        received = self.endpoint.stats().messages_received
+        received = engine._traffic(self.endpoint).messages_received
         if received != self._taken or self._sent_there <= self._arrived:
             self._taken, self._last_arrival = received, now
         elif (arrived := engine._arrived(self.endpoint)) != self._arrived:
@@ -306,9 +325,15 @@ class Channel:
         replies = self._handshake.receive(frame)
         peer = self._handshake.peer
         if self.endpoint is None and peer is not None and peer.worker_address:
+            assert self.allowance is not None
+            self._allowed = peer.window
             self._admit(self._near | hosts_of(peer.worker_address))
             self.endpoint = engine._open_endpoint(
-                self.endpoint_id, peer.worker_address, peer.tag_prefix
+                self.endpoint_id,
+                peer.worker_address,
+                peer.tag_prefix,
+                peer.window,
+                self.allowance.window,
             )
             self.endpoint.peer_address = self.peer_address
             self.endpoint.peer_name = peer.name
@@ -319,10 +344,24 @@ class Channel:
             self.deadline = None
             self._set_state(EndpointState.OPEN)
             engine._add_endpoint(self.endpoint)
-            self._door.opened(self)
+            self._door.opened(engine, self)
         self._send(engine, replies)
         if self._phase is _Phase.OPEN and not self.connected.done():
             self.connected.set_result(self.endpoint_id)
+
+    def _is_bounded(self) -> bool:
+        return self.allowance is not None and self.allowance.window is not None
+
+    def _on_allow(self, engine: TagEngine, frame: Frame) -> None:
+        limit = sum_of_cost(frame.payload, "limit")
+        window = sum_of_cost(frame.payload, "window")
+        assert self.endpoint is not None
+        if self._allowed is None:
+            raise ProtocolError("it set no limit before, and sets one now")
+        less = limit < self._allowed
+        self._allowed = engine._allow(self.endpoint, limit, window)
+        if less and self._phase is not _Phase.DRAINING:
+            self._send(engine, [Frame(FrameType.KEPT, {"limit": self._allowed})])
 
     def _on_goodbye(self, engine: TagEngine, frame: Frame) -> None:
         if self._phase is _Phase.CLOSING:
@@ -392,6 +431,9 @@ class Channel:
             engine._remove_endpoint(self.endpoint)
         if refusal and self.direction == "accepted":
             self._door.note_refusal(self.peer_address, refusal)
+        if self.allowance is not None:
+            self.allowance.end()
+            self.allowance.left(0)
         if not self.connected.done():
             self.connected.set_exception(error)
         if answer:  # it is in the books when the peer hears so
@@ -405,11 +447,13 @@ class Channel:
         if self._phase is _Phase.DONE:
             return
         assert self.endpoint is not None
+        assert self.allowance is not None
         self._phase = _Phase.DONE
         self.endpoint.reason = reason
         self._set_state(state)
         engine._end_endpoint(self.endpoint)
-        self._door.remember_ended(engine, self.endpoint)
+        self.allowance.end()
+        self._door.remember_ended(engine, self.endpoint, self.allowance)
         if answer:  # it is closed on this side when the peer hears so
             self._send(engine, [Frame(FrameType.GOODBYE_ACK, {})])
         self._end()

@@ -26,6 +26,7 @@ from ..errors import ConnectTimeoutError, UcxError, WorkerClosedError
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from ..refusals import Refusals
 from .accepted import AcceptQueue
+from .budget import Allowance, Budget
 from .channel import Channel
 from .dial import dial
 from .listener import Listener, UnprotectedListenerWarning, bind
@@ -85,6 +86,11 @@ class FrontDoor:
         self.ticking: set[Channel] = set()  # those that wait for more than their socket
         self._listeners: dict[int, Listener] = {}
         self._ended: collections.deque[Endpoint] = collections.deque()
+        # With worker-scoped tags nobody can tell whose message was received.
+        total = config.max_unexpected_bytes if config.tag_scope == "endpoint" else None
+        self._budget = Budget(total)
+        self._share_told = total or 0
+        self._left_over: list[tuple[Endpoint, Allowance]] = []  # of those that ended
         self._calls: collections.deque[Callable[[TagEngine], None]] = collections.deque()
         self._timers: list[tuple[float, Callable[[TagEngine, float], None]]] = []
         self._due: list[float] = []
@@ -98,7 +104,7 @@ class FrontDoor:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._on_wake)
-        self._selector.register(engine._failure_fd, selectors.EVENT_READ, self._on_failure)
+        self._selector.register(engine._news_fd, selectors.EVENT_READ, self._on_news)
         self.every(config.heartbeat_interval, self._heartbeat)
         self._thread = threading.Thread(target=self._run, name="ucxnb-frontdoor", daemon=True)
 
@@ -266,11 +272,20 @@ class FrontDoor:
             raise UcxError(f"this worker has had {MAX_ENDPOINT_ID:,} connections; make a new one")
         return endpoint_id
 
-    def opened(self, channel: Channel) -> None:
+    def new_allowance(self) -> Allowance:
+        """Give a new connection its part of what may lie unreceived."""
+        return Allowance(self._budget)
+
+    def opened(self, engine: TagEngine, channel: Channel) -> None:
         """Its handshake is over, and it has an endpoint."""
         self._handshakes.discard(channel)
         self.ticking.discard(channel)
         self._channels[channel.endpoint_id] = channel
+        if self._budget.total is not None and self._budget.share < self._share_told:
+            self._share_told = self._budget.share
+            for other in list(self._channels.values()):
+                if other is not channel:
+                    other.allow_more(engine)
         if channel.direction == "accepted":
             self.accepted.put(channel.endpoint_id)
 
@@ -296,8 +311,11 @@ class FrontDoor:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(channel.socket)
 
-    def remember_ended(self, engine: TagEngine, endpoint: Endpoint) -> None:
+    def remember_ended(self, engine: TagEngine, endpoint: Endpoint, allowance: Allowance) -> None:
         """Keep what is known of it, and what nobody received yet, until many others ended too."""
+        allowance.left(engine._cost_unreceived(endpoint))
+        if allowance.reserved:
+            self._left_over.append((endpoint, allowance))
         self._ended.append(endpoint)
         while len(self._ended) > _ENDED_REMEMBERED:
             engine._remove_endpoint(self._ended.popleft())
@@ -379,17 +397,28 @@ class FrontDoor:
         self._last_heartbeat = now
         for channel in list(self._channels.values()):
             channel.on_heartbeat(engine, now, grace)
+        for endpoint, allowance in self._left_over:
+            allowance.left(engine._cost_unreceived(endpoint))
+        self._left_over = [pair for pair in self._left_over if pair[1].reserved]
+        if self._budget.total is not None:
+            # Not all of it: else each peer that comes and goes would change everybody's window.
+            self._share_told = max(self._share_told, self._budget.share // 2)
 
     def _on_wake(self, engine: TagEngine, mask: int) -> None:
         os.eventfd_read(self._wake_fd)
         while self._calls:
             self._guarded(self._calls.popleft(), engine)
 
-    def _on_failure(self, engine: TagEngine, mask: int) -> None:
-        for endpoint in engine._failed_endpoints():
+    def _on_news(self, engine: TagEngine, mask: int) -> None:
+        failed, due = engine._news()
+        for endpoint in failed:
             channel = self._channels.get(endpoint.endpoint_id)
             if channel is not None:
                 channel.on_failure(engine)
+        for endpoint in due:
+            channel = self._channels.get(endpoint.endpoint_id)
+            if channel is not None:
+                channel.allow_more(engine)
 
     def _on_channel(self, channel: Channel) -> Callable[[TagEngine, int], None]:
         def ready(engine: TagEngine, mask: int) -> None:

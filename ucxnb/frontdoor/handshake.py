@@ -10,6 +10,8 @@
     ADDRESS      ──────────▶                    mine, signed
                  ◀──────────   READY
 
+Each address comes with the window of the side that gives it: how much the other may send at first.
+
 Either both sides have a key or none of them has: then there are neither nonces nor signatures, and
 the method is "none". `proofs` tells what is proved. No worker address is given to UCX, and no
 endpoint gets an id, before the peer has proved to have the key and to have signed that address.
@@ -28,7 +30,7 @@ from .proofs import METHOD, NO_METHOD, Proofs, is_nonce, new_nonce
 from .protocol import Frame, FrameType, ProtocolError
 from .worker_address import check_worker_address
 
-__all__ = ["Handshake", "Introduction"]
+__all__ = ["Handshake", "Introduction", "sum_of_cost"]
 
 _MAX_ADDRESS = 16 * 1024
 
@@ -47,12 +49,15 @@ class Introduction:
         Of its UCP worker.
     tag_prefix : int
         What the other side must put into the high bits of the tags it sends.
+    window : int or None
+        What the other side may send before this one has received some of it; None is no limit.
     """
 
     name: str
     tag_scope: str
     worker_address: bytes = b""
     tag_prefix: int = 0
+    window: int | None = None
 
 
 class Handshake:
@@ -62,8 +67,9 @@ class Handshake:
     ----------
     me : Introduction
         What to tell the peer.
-    take_prefix : callable
-        Gives this side's `Introduction.tag_prefix`; called once, after the peer authenticated.
+    enroll : callable
+        Gives this side's `Introduction.tag_prefix` and `Introduction.window`; called once, after
+        the peer authenticated.
     connecting : bool
         Whether this side connected, and so speaks first.
     key : AuthKey, optional
@@ -82,13 +88,13 @@ class Handshake:
     def __init__(
         self,
         me: Introduction,
-        take_prefix: Callable[[], int],
+        enroll: Callable[[], tuple[int, int | None]],
         *,
         connecting: bool,
         key: AuthKey | None = None,
     ) -> None:
         self.me = me
-        self._take_prefix = take_prefix
+        self._enroll = enroll
         self.peer: Introduction | None = None
         self.done = False
         self.declined = False
@@ -173,10 +179,13 @@ class Handshake:
         return [self._auth(), self._address()]
 
     def _address(self) -> Frame:
-        address, prefix = self.me.worker_address.hex(), self._take_prefix()
-        fields: dict[str, Any] = {"address": address, "prefix": prefix}
+        address = self.me.worker_address.hex()
+        prefix, window = self._enroll()
+        fields: dict[str, Any] = {"address": address, "prefix": prefix, "window": window}
         if self._proofs is not None:
-            fields["proof"] = self._proofs.of_address(address, prefix, connecting=self._connecting)
+            fields["proof"] = self._proofs.of_address(
+                address, prefix, window, connecting=self._connecting
+            )
         return Frame(FrameType.ADDRESS, fields)
 
     def _addressed(self, payload: Mapping[str, Any]) -> list[Frame]:
@@ -184,10 +193,12 @@ class Handshake:
         text, prefix = _text(payload, "address", 2 * _MAX_ADDRESS), payload.get("prefix")
         if type(prefix) is not int or not 0 <= prefix <= MAX_ENDPOINT_ID:
             raise ProtocolError(f"it wants tags with the prefix {prefix!r}")
+        no_limit = "window" in payload and payload["window"] is None
+        window = None if no_limit else sum_of_cost(payload, "window")
         if self._proofs is not None:
             proof = _text(payload, "proof")
             if not self._proofs.proves_address(
-                proof, text, prefix, connecting=not self._connecting
+                proof, text, prefix, window, connecting=not self._connecting
             ):
                 raise AuthenticationError("its worker address was changed on its way here")
         try:
@@ -197,12 +208,26 @@ class Handshake:
         if not address:
             raise ProtocolError("its worker address is empty")
         check_worker_address(address, self.me.worker_address)
-        self.peer = Introduction(self.peer.name, self.peer.tag_scope, address, prefix)
+        self.peer = Introduction(self.peer.name, self.peer.tag_scope, address, prefix, window)
         if self._connecting:
             self._expected = FrameType.READY
             return [self._address()]
         self.done = True
         return [Frame(FrameType.READY, {})]
+
+
+def sum_of_cost(payload: Mapping[str, Any], field: str) -> int:
+    """Take from a frame's payload how much may be sent.
+
+    Raises
+    ------
+    ProtocolError
+        It is no such number.
+    """
+    cost = payload.get(field)
+    if type(cost) is not int or not 0 <= cost < 2**63:
+        raise ProtocolError(f"its field {field!r} is no number of bytes")
+    return cost
 
 
 def _text(payload: Mapping[str, Any], field: str, limit: int = 256) -> str:

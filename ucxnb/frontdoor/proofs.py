@@ -65,18 +65,20 @@ class Proofs:
         """Prove that a side, the connecting one or the other, has the key."""
         return self._key.sign(self._text("key", connecting))
 
-    def of_address(self, address: str, prefix: int, *, connecting: bool) -> str:
-        """Prove that a worker address and tag prefix are that side's."""
-        return self._key.sign(self._text("address", connecting, address, prefix))
+    def of_address(self, address: str, prefix: int, window: int | None, *, connecting: bool) -> str:
+        """Prove that a worker address, tag prefix and window are that side's."""
+        return self._key.sign(self._text("address", connecting, address, prefix, window))
 
     def proves_key(self, proof: str, *, connecting: bool) -> bool:
         """Tell whether a proof is what `of_key` gives."""
         return self._key.signed(self._text("key", connecting), proof)
 
-    def proves_address(self, proof: str, address: str, prefix: int, *, connecting: bool) -> bool:
+    def proves_address(
+        self, proof: str, address: str, prefix: int, window: int | None, *, connecting: bool
+    ) -> bool:
         """Tell whether a proof is what `of_address` gives."""
-        return self._key.signed(self._text("address", connecting, address, prefix), proof)
+        return self._key.signed(self._text("address", connecting, address, prefix, window), proof)
 
-    def _text(self, what: str, connecting: bool, *more: str | int) -> bytes:
+    def _text(self, what: str, connecting: bool, *more: str | int | None) -> bytes:
         role = "connecting" if connecting else "listening"
         return json.dumps(["ucxnb", VERSION, what, role, *self._both, *more]).encode()

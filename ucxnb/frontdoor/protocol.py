@@ -23,7 +23,7 @@ __all__ = [
     "encode_frame",
 ]
 
-VERSION = 1
+VERSION = 2
 MAX_PAYLOAD = 64 * 1024
 _MAGIC = b"UCXn"
 _HEADER = struct.Struct("!4sBBI")
@@ -45,6 +45,8 @@ class FrameType(enum.IntEnum):
     HEARTBEAT = 7
     GOODBYE = 8
     GOODBYE_ACK = 9
+    ALLOW = 10
+    KEPT = 11
 
 
 class Frame(NamedTuple):

@@ -16,7 +16,7 @@ __all__ = ["endpoint_table"]
 
 _MOST_OPEN = 50
 _MOST_ENDED = 3
-_COLUMNS = ("Id", "Peer", "State", "Transport", "Sent", "Received")
+_COLUMNS = ("Id", "Peer", "State", "Transport", "Sent", "Received", "Unreceived")
 
 
 def endpoint_table(endpoints: Sequence[EndpointInfo], ended: Sequence[EndpointInfo]) -> str:
@@ -55,10 +55,11 @@ def _row(info: EndpointInfo) -> str:
     cells = (
         (str(info.endpoint_id), ""),
         (info.peer_name or "unnamed", f"{info.peer_address}, {info.direction}"),
-        (state, info.reason or f"since {since}"),
+        (state, info.reason or _held(stats.sends_held) or f"since {since}"),
         (", ".join(info.transports) or "not known yet", ""),
         (human_bytes(stats.bytes_sent), _messages(stats.messages_sent)),
         (human_bytes(stats.bytes_received), _messages(stats.messages_received)),
+        (human_bytes(stats.unreceived_bytes), _messages(stats.unreceived_messages)),
     )
     columns = "".join(
         f'<td data-label="{name}" data-column="{name.lower()}">'
@@ -68,6 +69,10 @@ def _row(info: EndpointInfo) -> str:
         for name, (first, second) in zip(_COLUMNS, cells, strict=True)
     )
     return f'<tr data-state="{safe_html(state)}">{columns}</tr>'
+
+
+def _held(sends: int) -> str:
+    return f"{human_count(sends)} held: it receives too slowly" if sends else ""
 
 
 def _messages(count: int) -> str:
