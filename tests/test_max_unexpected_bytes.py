@@ -148,6 +148,21 @@ def test_a_message_larger_than_the_bound_is_delivered(options, size):
         ucxnb.wait_all(small + large, TIMEOUT)
 
 
+def test_large_messages_that_wait_hold_up_no_small_one(options):
+    with (
+        UcxWorker(max_unexpected_bytes=LEAST_WINDOW, **options) as receiver,
+        UcxWorker(**options) as sender,
+    ):
+        there = sender.connect(receiver.create_listener().address)
+        here = receiver.get_endpoint_ids()[0]
+        large = [sender.isend_tag(there, 1, bytes(2 * BOUND)) for _ in range(3)]
+        sender.send_tag(there, 2, b"which to take first", timeout=TIMEOUT)
+        assert receiver.receive_tag(here, 2, timeout=TIMEOUT) == b"which to take first"
+        for _ in large:
+            assert receiver.receive_tag(here, 1, timeout=TIMEOUT) == bytes(2 * BOUND)
+        ucxnb.wait_all(large, TIMEOUT)
+
+
 # ---- every way to send ----
 
 

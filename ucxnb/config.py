@@ -86,10 +86,11 @@ class WorkerConfig:
         connections of the worker together; None is no limit. What goes beyond it waits at the
         sender: its sends wait there, in order, until you receive. Half of it is shared equally
         among the connections, 64 KiB at least for each. A message counts with its size and what
-        UCX needs to keep it: 384 bytes up to 56 bytes, else 8 KiB. A large one (rendezvous) takes
-        no memory here before you receive it; it counts all the same, and one of any size goes out
-        while half of its connection's share is free. Not with ``tag_scope="worker"``, where nobody
-        can tell who sent what was received. The default fits into a machine of 2 GB.
+        UCX needs to keep it: 384 bytes up to 56 bytes, else 8 KiB. One of 1 MiB or more stays with
+        its sender until you receive it (rendezvous), and counts 8 KiB; if you set UCX's
+        ``RNDV_THRESH`` higher, it comes at once, and more memory may be taken than this says. Not
+        with ``tag_scope="worker"``, where nobody can tell who sent what was received. The default
+        fits into a machine of 2 GB.
     connect_timeout : float or None
         Default limit of `UcxWorker.connect`, seconds.
     handshake_timeout : float

@@ -9,14 +9,20 @@
 #include "endpoint.h"
 
 /* What UCX 1.21 was seen to need for a message that nobody received, and the engine to list it. Up to
- * TINY bytes lie in a small piece of memory; others may take a whole buffer of a transport. */
+ * TINY bytes lie in a small piece of memory; others may take a whole buffer of a transport. From
+ * RENDEZVOUS on it stays with its sender, over every transport, and counting it would only make what
+ * is sent after it wait. */
 #define UCXNB_TINY 56
 #define UCXNB_TINY_COST 384
 #define UCXNB_BUFFER_COST 8192
+#define UCXNB_RENDEZVOUS (1 << 20)
 
 static inline uint64_t ucxnb_cost(size_t length)
 {
-    return length + (length <= UCXNB_TINY ? UCXNB_TINY_COST : UCXNB_BUFFER_COST);
+    if (length <= UCXNB_TINY) {
+        return length + UCXNB_TINY_COST;
+    }
+    return UCXNB_BUFFER_COST + (length < UCXNB_RENDEZVOUS ? length : 0);
 }
 
 /* Count a send of that cost; false, and not counted, if it must be held. */
