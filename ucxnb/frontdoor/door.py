@@ -22,7 +22,7 @@ from typing import Any
 from ..address import parse_address
 from ..config import WorkerConfig
 from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
-from ..errors import ConnectTimeoutError, UcxError, WorkerClosedError
+from ..errors import ConnectTimeoutError, ThreadModeError, UcxError, WorkerClosedError
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from ..refusals import Refusals
 from .accepted import AcceptQueue
@@ -129,6 +129,7 @@ class FrontDoor:
         RejectedError, WorkerClosedError, OpenFilesError
             Likewise.
         """
+        self._refuse_own_thread()
         where = parse_address(address)
         need_descriptors(FOR_A_CONNECTION, f"{where}: a connection")
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -159,6 +160,7 @@ class FrontDoor:
         UnprotectedListenerWarning
             Said to the caller of the caller.
         """
+        self._refuse_own_thread()
         where = parse_address(address, default_host="127.0.0.1", any_port=True)
         need_descriptors(FOR_A_CONNECTION, f"{where}: a listener")
         sock = bind(where)
@@ -193,6 +195,7 @@ class FrontDoor:
             closed.set_result(None)
 
         if not listener.closed and not self._stopping:
+            self._refuse_own_thread()
             self._call(unregister)
             self._await(closed)
 
@@ -203,6 +206,7 @@ class FrontDoor:
 
     def disconnect(self, engine: TagEngine, ids: Iterable[int], timeout: float) -> None:
         """Flush endpoints, tell their peers, and close them; all at the same time."""
+        self._refuse_own_thread()
         deadline = time.monotonic() + timeout
         closing = []
         for endpoint_id in ids:
@@ -234,7 +238,10 @@ class FrontDoor:
             for channel in list(self._handshakes):
                 channel.abort(engine)
 
-        self._call(end)
+        if threading.current_thread() is self._thread:
+            self._stopping = True  # those who wait for this thread would wait for ever
+        else:
+            self._call(end)
 
     def stop(self, engine: TagEngine) -> None:
         """Stop the thread, and end at once whatever is still open."""
@@ -321,6 +328,20 @@ class FrontDoor:
             engine._remove_endpoint(self._ended.popleft())
 
     # ---- inside ----
+
+    def _refuse_own_thread(self) -> None:
+        """What waits for the thread cannot be done on it, where finalizers of the user's may run.
+
+        Raises
+        ------
+        ThreadModeError
+            It is that thread.
+        """
+        if threading.current_thread() is self._thread:
+            raise ThreadModeError(
+                "a finalizer, or another callback, runs on the worker's own thread here: do this "
+                "from a thread of yours"
+            )
 
     def _call(self, function: Callable[[TagEngine], None]) -> None:
         """Have a function called on the thread."""
