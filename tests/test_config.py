@@ -98,6 +98,7 @@ def test_edge_values_are_taken(field, value):
         ({"tls": "tcp"}, "capitals"),
         ({"UCX_TLS": "tcp"}, "write 'TLS'"),
         ({"TLS": 3}, "is a text"),
+        ({"TLS": "tcp\n"}, "printable"),
         ({3: "tcp"}, "no UCX setting"),
         ({"TLS ": "tcp"}, "no UCX setting"),
         ({"TLS\n": "tcp"}, "no UCX setting"),

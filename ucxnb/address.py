@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import AddressError
+from .text import shown
 
 __all__ = ["Address", "parse_address"]
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_INTERFACE = re.compile(r"[!-~]{1,15}\Z")
 _NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
 
 
@@ -53,7 +55,7 @@ def parse_address(text: str, *, default_host: str | None = None, any_port: bool 
         )
 
     def wrong(why: str) -> AddressError:
-        return AddressError(f'{text!r} is not an address: {why}; write it as "127.0.0.1:8080"')
+        return AddressError(f'{shown(text)} is not an address: {why}; write it as "127.0.0.1:8080"')
 
     host, colon, port_text = text.strip().rpartition(":")
     if not colon:
@@ -69,9 +71,9 @@ def parse_address(text: str, *, default_host: str | None = None, any_port: bool 
             raise wrong("it has no host")
         host = default_host
     elif not _NAME.match(host):
-        raise wrong(f"{host!r} is no host name")
+        raise wrong(f"{shown(host)} is no host name")
     if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5):
-        raise wrong(f"the port {port_text!r} is no number from 1 to 65535")
+        raise wrong(f"the port {shown(port_text)} is no number from 1 to 65535")
     port = int(port_text)
     if port > 65535 or (port == 0 and not any_port):
         raise wrong(f"port {port} is not from {0 if any_port else 1} to 65535")
@@ -82,6 +84,9 @@ def _ipv6(host: str, wrong: Callable[[str], AddressError]) -> str:
     import ipaddress
 
     try:
-        return str(ipaddress.IPv6Address(host))
+        address = ipaddress.IPv6Address(host)
     except ValueError:
-        raise wrong(f"{host!r} is no IPv6 address") from None
+        raise wrong(f"{shown(host)} is no IPv6 address") from None
+    if address.scope_id is not None and not _INTERFACE.match(address.scope_id):
+        raise wrong(f"{shown(address.scope_id)} is no network interface")
+    return str(address)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .auth_key import AuthKey
 from .errors import ConfigError
+from .text import shown
 
 __all__ = ["ThreadMode", "WorkerConfig"]
 
@@ -146,7 +147,7 @@ class WorkerConfig:
             seconds = getattr(self, name)
             if not (optional and seconds is None):
                 _check_number(name, seconds, (int, float), least, most, optional=optional)
-        if self.tag_scope not in ("endpoint", "worker"):
+        if not isinstance(self.tag_scope, str) or self.tag_scope not in ("endpoint", "worker"):
             raise _wrong("tag_scope", self.tag_scope, '"endpoint" or "worker"')
         if not isinstance(self.name, str) or len(self.name) > 200 or not _printable(self.name):
             raise _wrong("name", self.name, "a printable text of at most 200 characters")
@@ -196,12 +197,14 @@ class WorkerConfig:
         ConfigError
             Also for a name that is no field, with the closest one that is.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{shown(values)} is no mapping of field names to values")
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
+                close = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
                 hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-                raise ConfigError(f"WorkerConfig has no field {name!r}: {hint}")
+                raise ConfigError(f"WorkerConfig has no field {shown(name)}: {hint}")
         return cls(**values)
 
     def replace(self, **changes: Any) -> WorkerConfig:
@@ -248,7 +251,7 @@ def _as_text(value: object) -> str:
 
 
 def _wrong(name: str, value: object, takes: str) -> ConfigError:
-    return ConfigError(f"{name}={value!r}: it takes {takes}")
+    return ConfigError(f"{name}={shown(value)}: it takes {takes}")
 
 
 def _printable(text: str) -> bool:
@@ -276,11 +279,14 @@ def _checked_options(options: object) -> Mapping[str, str]:
     for key, value in options.items():
         if not isinstance(key, str) or not _OPTION_NAME.match(key):
             raise ConfigError(
-                f"ucx_options: {key!r} is no UCX setting; write its name in capitals, as in "
+                f"ucx_options: {shown(key)} is no UCX setting; write its name in capitals, as in "
                 '{"TLS": "tcp,self"}'
             )
         if key.startswith("UCX_"):
             raise ConfigError(f"ucx_options: write {key[4:]!r} instead of {key!r}")
-        if not isinstance(value, str):
-            raise ConfigError(f"ucx_options: the value of {key!r} is a text, not {value!r}")
+        if not isinstance(value, str) or not _printable(value):
+            raise ConfigError(
+                f"ucx_options: the value of {key!r} is a text of printable characters, not "
+                f"{shown(value)}"
+            )
     return _Options(options)

@@ -18,8 +18,8 @@ class EchoPeer(PeerProcess):
     ----------
     auth_key : str or bytes, optional
         Of its worker, as in `WorkerConfig`: the same as yours.
-    start_timeout : float
-        How long the child may take until it listens, seconds.
+    start_timeout : float or None
+        How long the child may take until it listens, seconds; None waits for ever.
 
     Attributes
     ----------
@@ -34,6 +34,8 @@ class EchoPeer(PeerProcess):
     ------
     OperationTimeoutError
         The child did not listen in time; it is gone.
+    ArgumentError
+        `start_timeout` is none.
     UcxnbError
         The child failed to start, with its own words. An error that ucxnb itself raised there,
         such as `MissingUcxError`, keeps its class.
@@ -48,7 +50,7 @@ class EchoPeer(PeerProcess):
     """
 
     def __init__(
-        self, *, auth_key: AuthKey | str | bytes | None = None, start_timeout: float = 30.0
+        self, *, auth_key: AuthKey | str | bytes | None = None, start_timeout: float | None = 30.0
     ) -> None:
         super().__init__(
             "the echo peer",

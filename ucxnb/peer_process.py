@@ -20,6 +20,7 @@ from typing import IO, Any, Self
 from . import errors
 from .auth_key import AuthKey
 from .errors import OperationTimeoutError, UcxnbError
+from .timeouts import checked_timeout
 
 __all__ = ["PeerProcess"]
 
@@ -45,8 +46,8 @@ class PeerProcess:
         Of its worker, as in `WorkerConfig`.
     auth_key : AuthKey, str or bytes, optional
         Of its worker, as in `WorkerConfig`. It goes to the child through a pipe.
-    start_timeout : float
-        How long the child may take until it listens, seconds.
+    start_timeout : float or None
+        How long the child may take until it listens, seconds; None waits for ever.
 
     Attributes
     ----------
@@ -61,6 +62,8 @@ class PeerProcess:
     ------
     OperationTimeoutError
         The child did not listen in time; it is gone.
+    ArgumentError
+        `start_timeout` is none.
     UcxnbError
         The child failed to start, with its own words. An error that ucxnb itself raised there,
         such as `MissingUcxError`, keeps its class.
@@ -74,11 +77,12 @@ class PeerProcess:
         *,
         ucx_options: Mapping[str, str] | None = None,
         auth_key: AuthKey | str | bytes | None = None,
-        start_timeout: float = 30.0,
+        start_timeout: float | None = 30.0,
     ) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        start_timeout = checked_timeout(start_timeout)
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._process: subprocess.Popen[bytes] | None = None
         task = {
             "name": name,
             "serve": serve,
@@ -153,13 +157,13 @@ def _tell(process: subprocess.Popen[bytes], task: dict[str, Any]) -> None:
         os.write(process.stdin.fileno(), json.dumps(task).encode() + b"\n")
 
 
-def _read_start(pipe: IO[bytes], timeout: float, what: str) -> dict[str, Any]:
+def _read_start(pipe: IO[bytes], timeout: float | None, what: str) -> dict[str, Any]:
     """Return what the child tells about its start, {} if it ended without a word."""
-    deadline = time.monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     told = b""
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([pipe], [], [], left)[0]:
             raise OperationTimeoutError(
                 f"{what} did not listen within {timeout:g} s; give it a longer start_timeout"
             )

@@ -15,6 +15,7 @@ from .engine import (
 )
 from .errors import ArgumentError, OperationTimeoutError
 from .message import Message
+from .text import shown
 from .timeouts import checked_timeout
 
 __all__ = ["Request", "as_completed", "wait_all", "wait_any"]
@@ -43,6 +44,8 @@ def wait_all(requests: Iterable[Request], timeout: float | None = None) -> list[
     ------
     OperationTimeoutError
         Those that have not ended go on; wait again. The same holds for ``KeyboardInterrupt``.
+    ArgumentError, ThreadModeError, WorkerClosedError
+        Nothing was waited for.
     UcxnbError
         All have ended, and this is the first error among them; `Request.wait` tells the others'.
     """
@@ -74,8 +77,8 @@ def wait_any(requests: Iterable[Request], timeout: float | None = None) -> Reque
     ------
     OperationTimeoutError
         All go on. The same holds for ``KeyboardInterrupt``.
-    ArgumentError
-        There is none to wait for.
+    ArgumentError, ThreadModeError, WorkerClosedError
+        Nothing was waited for, as when there is none to wait for.
     """
     pending = _checked(requests)
     if not pending:
@@ -106,6 +109,8 @@ def as_completed(requests: Iterable[Request], timeout: float | None = None) -> I
     ------
     OperationTimeoutError
         Those that were not yielded go on.
+    ArgumentError, ThreadModeError, WorkerClosedError
+        Nothing was waited for.
     """
     return _as_completed(_checked(requests), _deadline(timeout), timeout)
 
@@ -125,15 +130,18 @@ def _checked(requests: Iterable[Request]) -> list[Request]:
     try:
         checked = list(requests)
     except TypeError:
-        raise ArgumentError(f"requests={requests!r}: pass several, as in [request]") from None
+        raise ArgumentError(f"requests={shown(requests)}: pass several, as in [request]") from None
     for request in checked:
         if not isinstance(request, Request):
-            raise ArgumentError(f"{request!r} is no request: isend_tag and ireceive_tag make them")
+            raise ArgumentError(
+                f"{shown(request)} is no request: isend_tag and ireceive_tag make them"
+            )
     return checked
 
 
 def _deadline(timeout: float | None) -> float | None:
-    return None if checked_timeout(timeout) is None else time.monotonic() + timeout  # type: ignore[operator]
+    seconds = checked_timeout(timeout)
+    return None if seconds is None else time.monotonic() + seconds
 
 
 def _wait_for_one(pending: list[Request], deadline: float | None) -> bool:

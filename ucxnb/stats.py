@@ -5,9 +5,13 @@ from __future__ import annotations
 import collections
 import html
 import itertools
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+
+from .errors import ArgumentError
+from .text import shown
 
 __all__ = ["Rates", "StatsHistory", "TrafficStats", "WorkerStats"]
 
@@ -158,10 +162,17 @@ class StatsHistory:
     Parameters
     ----------
     length : int
-        How many snapshots to keep.
+        How many snapshots to keep, 1 or more.
+
+    Raises
+    ------
+    ArgumentError
+        It is no such number.
     """
 
     def __init__(self, length: int) -> None:
+        if not isinstance(length, int) or not 1 <= length <= sys.maxsize:
+            raise ArgumentError(f"length={shown(length)}: it takes an integer from 1 up")
         self._snapshots: collections.deque[WorkerStats] = collections.deque(maxlen=length)
         self._lock = threading.Lock()
 

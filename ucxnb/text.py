@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
+import reprlib
 
 __all__ = [
     "count_bytes",
@@ -14,11 +15,17 @@ __all__ = [
     "preview",
     "safe_html",
     "shortened",
+    "shown",
     "size_text",
 ]
 
 LARGEST_PAYLOAD = 1 << 30
 _WORD = 40  # characters of a wrong word that are shown
+
+_VALUE = 300  # characters of a wrong value that are shown
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = _VALUE
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b?|bytes?)\Z", re.IGNORECASE)
 _FACTORS = {
@@ -111,6 +118,14 @@ def shortened(text: str, most: int) -> str:
     """
     text = text if len(text) <= most else text[: most - 1] + "…"
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def shown(value: object) -> str:
+    """Write a wrong value for an error message: its ``repr``, of what is large only a part."""
+    try:
+        return _short.repr(value[:_VALUE] if isinstance(value, bytes | bytearray) else value)
+    except Exception:  # an integer of thousands of digits, or whatever its class raises
+        return f"<{type(value).__name__}>"
 
 
 def safe_html(text: str, most: int = 300) -> str:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 from .errors import ArgumentError
+from .text import shown
 
 __all__ = ["checked_timeout"]
 
+_LONGEST = 1e8  # seconds; some waits of the operating system take no more
+
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """Return a timeout as it is: None, or seconds.
+    """Return a timeout as None or a float: seconds, three years at most.
 
     Raises
     ------
     ArgumentError
-        It is neither.
+        It is neither None nor a number from 0 up.
     """
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
-        raise ArgumentError(f"timeout={timeout!r}: it takes None or seconds, 0 or more")
-    return timeout
+    if timeout is None:
+        return None
+    try:
+        seconds = math.ldexp(timeout, 0)  # float() would take texts as well
+    except OverflowError:
+        seconds = math.inf if timeout > 0 else -1.0
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not seconds >= 0:
+        raise ArgumentError(f"timeout={shown(timeout)}: it takes None or seconds, 0 or more")
+    return min(seconds, _LONGEST)

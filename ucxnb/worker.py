@@ -33,6 +33,7 @@ from .open_files import FOR_A_WORKER, need_descriptors
 from .reconnect import KeptConnection
 from .refusals import Refusals
 from .stats import StatsHistory, TrafficStats, WorkerStats
+from .text import shown
 from .timeouts import checked_timeout
 
 __all__ = ["UcxWorker"]
@@ -87,7 +88,7 @@ class UcxWorker(TagEngine):
         if config is None:
             config = WorkerConfig()
         elif not isinstance(config, WorkerConfig):
-            raise ConfigError(f"config={config!r}: it takes a WorkerConfig")
+            raise ConfigError(f"config={shown(config)}: it takes a WorkerConfig")
         config = config.replace(**fields)
         if config.auth_key is None:
             config = config.replace(auth_key=AuthKey.from_environment())
@@ -253,7 +254,7 @@ class UcxWorker(TagEngine):
 
         Raises
         ------
-        AddressError, AddressInUseError, UnreachableError, OpenFilesError
+        AddressError, AddressInUseError, UnreachableError, ConnectTimeoutError, OpenFilesError
             Nothing listens.
         ThreadModeError, WorkerClosedError
             Nothing was tried.
@@ -558,7 +559,7 @@ class UcxWorker(TagEngine):
         Raises
         ------
         ThreadModeError
-            From a signal handler that interrupts another call of this worker.
+            From a signal handler or a finalizer inside another call of this thread, of any worker.
         """
         if not self.closed:
             self._shut_engine()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..endpoint_info import EndpointInfo
 from ..errors import ArgumentError, MissingUcxError, UcxError, UnknownEndpointError
+from ..text import shown
 from ..worker import UcxWorker
 from .latency import time_round_trips
 from .limit import Limit, measure_limits, why_no_limit
@@ -96,11 +97,15 @@ class Measurement:
         should_stop: Callable[[], bool] = lambda: False,
         name: str = "benchmark",
     ) -> None:
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+            raise ArgumentError(f"sizes={shown(sizes)}: it takes a sequence of numbers of bytes")
         for nbytes in sizes:
             if type(nbytes) is not int or not 0 <= nbytes <= LARGEST:
-                raise ArgumentError(f"sizes: {nbytes!r} is no number of bytes up to {LARGEST:,}")
-        if not 0 < seconds <= 3600:
-            raise ArgumentError(f"seconds={seconds!r}: it takes a number up to 3600")
+                raise ArgumentError(
+                    f"sizes: {shown(nbytes)} is no number of bytes up to {LARGEST:,}"
+                )
+        if not isinstance(seconds, (int, float)) or not 0 < seconds <= 3600:
+            raise ArgumentError(f"seconds={shown(seconds)}: it takes a number up to 3600")
         self._worker = worker
         self._endpoint_id = endpoint_id
         self._sizes = tuple(sizes)
@@ -198,4 +203,4 @@ class Measurement:
         for info in self._worker.endpoints(ended=True):
             if info.endpoint_id == self._endpoint_id:
                 return info
-        raise UnknownEndpointError(f"there is no endpoint {self._endpoint_id}")
+        raise UnknownEndpointError(f"there is no endpoint {shown(self._endpoint_id)}")

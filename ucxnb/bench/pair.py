@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from ..errors import ArgumentError
+from ..text import shown
 from ..worker import UcxWorker
 from .partner import BenchPartner
 
@@ -40,8 +41,8 @@ def private_pair(transport: str = "auto") -> Iterator[tuple[UcxWorker, int]]:
     UcxnbError
         As `BenchPartner`, `UcxWorker` and `UcxWorker.connect`.
     """
-    if transport not in TRANSPORTS:
-        raise ArgumentError(f"transport={transport!r}: it takes {', '.join(TRANSPORTS)}")
+    if not isinstance(transport, str) or transport not in TRANSPORTS:
+        raise ArgumentError(f"transport={shown(transport)}: it takes {', '.join(TRANSPORTS)}")
     options = TRANSPORTS[transport]
     with (
         BenchPartner(ucx_options=options) as partner,

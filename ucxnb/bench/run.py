@@ -166,15 +166,15 @@ class BenchRun:
         OSError
             The file cannot be read.
         """
-        text = str(source)
-        if not text.lstrip().startswith("{"):
-            text = Path(source).read_text(encoding="utf-8")
         try:
+            text = str(source)
+            if not text.lstrip().startswith("{"):
+                text = Path(source).read_text(encoding="utf-8")
             values = json.loads(text)
             rows = tuple(BenchRow(**row) for row in values.pop("rows"))
             transports = tuple(values.pop("transports"))
             return cls(rows=rows, transports=transports, **values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UcxnbError(f"this is no saved benchmark of ucxnb: {error!r:.200}") from None
 
     def _lines(self) -> list[tuple[str, ...]]:

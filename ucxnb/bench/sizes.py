@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ..errors import ArgumentError
+from ..text import shown
+
 __all__ = ["DEFAULT_SIZES", "sizes_between"]
 
 _STEP = 8
@@ -19,7 +22,15 @@ def sizes_between(smallest: int, largest: int) -> tuple[int, ...]:
     -------
     tuple of int
         Each eight times the one before; the last step may be smaller.
+
+    Raises
+    ------
+    ArgumentError
+        They are no such numbers.
     """
+    for nbytes in (smallest, largest):
+        if type(nbytes) is not int or nbytes < 1:
+            raise ArgumentError(f"{shown(nbytes)} is no size: it takes an integer from 1 up")
     sizes = [smallest]
     while sizes[-1] * _STEP < largest:
         sizes.append(sizes[-1] * _STEP)

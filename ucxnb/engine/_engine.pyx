@@ -30,6 +30,7 @@ cdef extern from "Python.h":
 import asyncio
 import operator
 import os
+import re
 from collections.abc import Sized
 
 from ucxnb.endpoint_info import CLOSED_BY_YOU, EndpointState
@@ -42,6 +43,8 @@ from ucxnb.errors import (
 )
 from ucxnb.message import Message
 from ucxnb.stats import TrafficStats, WorkerStats
+from ucxnb.text import shown
+from ucxnb.timeouts import checked_timeout
 
 cdef enum:
     SCRATCH_SIZE = 8192  # messages up to this size are received without allocating first
@@ -112,10 +115,10 @@ cdef inline int64_t deadline_of(object timeout) except -1:
         return INT64_MAX
     try:
         seconds = timeout
-    except TypeError:
-        raise ArgumentError(f"timeout={timeout!r}: it takes None or seconds") from None
+    except (TypeError, ValueError, OverflowError):
+        seconds = -1
     if not seconds >= 0:
-        raise ArgumentError(f"timeout={timeout!r}: it takes None or seconds, 0 or more")
+        seconds = checked_timeout(timeout)
     if seconds > 1e8:
         return INT64_MAX
     return ucxnb_now_ns() + <int64_t>(seconds * 1e9)

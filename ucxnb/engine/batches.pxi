@@ -73,14 +73,16 @@ cdef class Batch:
         self.count = self.rows.shape[0]
         inner = self.rows.itemsize
         for i in range(self.rows.ndim - 1, 0, -1):
-            if self.rows.shape[i] > 1 and self.rows.strides[i] != inner:
+            if (self.rows.strides != NULL and self.rows.shape[i] > 1
+                    and self.rows.strides[i] != inner):
                 raise InvalidBufferError(
                     "each row must be contiguous; copy the array first, as in "
                     "numpy.ascontiguousarray(array)"
                 )
             inner *= self.rows.shape[i]
         self.row_size = inner
-        self.row_stride = self.rows.strides[0]
+        # ctypes gives no strides.
+        self.row_stride = inner if self.rows.strides == NULL else self.rows.strides[0]
         return 0
 
 
@@ -94,8 +96,8 @@ cdef void *allocate(size_t count, size_t size) except NULL:
 cdef list as_list(object items, str name, str what):
     try:
         return list(items)
-    except TypeError:
-        raise ArgumentError(f"{name}={items!r}: it takes {what}") from None
+    except (TypeError, NotImplementedError):  # a memoryview of two dimensions
+        raise ArgumentError(f"{name}={shown(items)}: it takes {what}") from None
 
 
 cdef class BatchEngine(TagReceiver):
@@ -349,6 +351,8 @@ cdef class BatchEngine(TagReceiver):
             A message is larger than a row. It and those before it wait to be received again.
         OperationTimeoutError, EndpointLostError, PeerClosedError
             As `receive_tags`, and so all its other errors. Some rows may have been written to.
+        InvalidBufferError
+            The array has no rows, or none to write to: nothing was received.
 
         Notes
         -----
@@ -383,7 +387,7 @@ cdef class BatchEngine(TagReceiver):
         except TypeError:
             if not isinstance(tags, Sized):
                 raise TagTypeError(
-                    f"tags={tags!r}: pass an integer, or a sequence of them"
+                    f"tags={shown(tags)}: pass an integer, or a sequence of them"
                 ) from None
         else:
             memory.make_tags(1)
@@ -398,7 +402,9 @@ cdef class BatchEngine(TagReceiver):
         except (TypeError, BufferError, ValueError):
             pass
         if is_exported(&memory.tags_view):
-            if (memory.tags_view.ndim == 1 and memory.tags_view.itemsize == sizeof(uint64_t)
+            if (memory.tags_view.ndim == 1
+                    and memory.tags_view.shape[0] == <Py_ssize_t>memory.count
+                    and memory.tags_view.itemsize == sizeof(uint64_t)
                     and memory.tags_view.format in (b"q", b"Q", b"l", b"L")):
                 memory.tags = <uint64_t *>memory.tags_view.buf
                 for i in range(memory.count):  # a negative one is large here
@@ -411,7 +417,7 @@ cdef class BatchEngine(TagReceiver):
         memory.make_tags(memory.count)
         numbers = as_list(tags, "tags", "an integer, or a sequence of integers")
         if <size_t>len(numbers) != memory.count:
-            raise ArgumentError(f"tags={tags!r}: its length is not that of its items")
+            raise ArgumentError(f"tags={shown(tags)}: its length is not that of its items")
         for i in range(memory.count):
             memory.tags[i] = self.wire_tag(numbers[i])
         return False

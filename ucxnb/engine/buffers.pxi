@@ -32,10 +32,27 @@ cdef inline int export_buffer(object data, Py_buffer *view, bint writable, int s
             "numpy.ascontiguousarray(array)"
         ) from None
     if type(data) is not bytes and type(data) is not bytearray and view.itemsize >= 8:
-        if getattr(getattr(data, "dtype", None), "hasobject", False):
+        try:
+            if holds_objects(data):
+                raise InvalidBufferError(
+                    "an array of Python objects has no bytes of its own; send each of them pickled"
+                )
+        except BaseException:
             PyBuffer_Release(view)
-            raise InvalidBufferError("an array of Python objects has no bytes of its own to send")
+            raise
     return 0
+
+
+cdef bint holds_objects(object data) except -1:
+    """Whether its items are references to Python objects."""
+    cdef object kind = getattr(data, "dtype", None)
+    if kind is not None:
+        return getattr(kind, "hasobject", False)
+    try:
+        kind = memoryview(data).format
+    except (TypeError, BufferError, ValueError):
+        return False
+    return "O" in kind and "O" in re.sub(":[^:]*:", "", kind)  # without the names of fields
 
 
 cdef inline bint is_exported(Py_buffer *view) noexcept:

@@ -116,10 +116,14 @@ cdef class EngineCore:
 
     def _abandon_engine(self):
         """In the child of a fork: nothing here works any more."""
+        cdef Endpoint endpoint
         self.closed = True
         if self.started:
             self.started = False
             ucxnb_engine_abandon(&self.engine)
+            self.open_endpoints.clear()
+            for endpoint in self.endpoints_by_id.values():
+                endpoint.ucp.state = UCXNB_ENDED  # nobody asks UCX, whose locks may be held
 
     def _enter_call(self):
         """Begin a call: the worker is open, and its thread mode allows this thread."""
@@ -362,10 +366,11 @@ cdef class EngineCore:
             operator.index(endpoint_id)
         except TypeError:
             raise ArgumentError(
-                f"endpoint_id={endpoint_id!r}: it takes the integer that connect() returned"
+                f"endpoint_id={shown(endpoint_id)}: it takes the integer that connect() returned"
             ) from None
         raise UnknownEndpointError(
-            f"there is no endpoint {endpoint_id!r}; open are {sorted(self.open_endpoints)}"
+            f"there is no endpoint {shown(endpoint_id)}; open are "
+            f"{shown(sorted(self.open_endpoints))}"
         )
 
     def _endpoint(self, endpoint_id):
@@ -419,14 +424,15 @@ cdef class EngineCore:
         cdef object number = tag
         if type(tag) is not int:
             try:
-                number = operator.index(tag)
+                # Twice: the first may give an int of a class of its own.
+                number = int.__index__(operator.index(tag))
             except TypeError:
-                raise TagTypeError(f"tag={tag!r}: a tag is an integer") from None
+                raise TagTypeError(f"tag={shown(tag)}: a tag is an integer") from None
         if number < 0 or number > self.tag_limit:
             bits = UCXNB_ID_SHIFT if self.endpoint_scope else 64
             scope = "endpoint" if self.endpoint_scope else "worker"
             raise TagRangeError(
-                f'tag={tag!r}: with tag_scope="{scope}" a tag is from 0 to 2**{bits} - 1'
+                f'tag={shown(tag)}: with tag_scope="{scope}" a tag is from 0 to 2**{bits} - 1'
             )
         return number
 
@@ -546,6 +552,10 @@ cdef class EngineCore:
 
     cdef void settle(self, ucxnb_operation_t *operation):
         cdef bint succeeded = operation.outcome == UCXNB_MATCHED and operation.status == UCS_OK
+        cdef Request request = None
+        if operation.request != NULL:
+            # The last reference to it may be in the buffer that is let go of.
+            request = <Request>operation.request
         if operation.is_send:
             if succeeded and not operation.counted and operation.owner != NULL:
                 self.count_sent((<Loan>operation.owner).endpoint, operation.length)
@@ -555,11 +565,11 @@ cdef class EngineCore:
             # With the GIL, so that nobody frees it meanwhile.
             if ucxnb_keep_message(operation):
                 self.drop_owner(operation)
-        elif operation.request != NULL and succeeded and not operation.counted:
+        elif request is not None and succeeded and not operation.counted:
             self.count_received(operation.sender_tag, operation.length)
             operation.counted = True
-        if operation.request != NULL:
-            (<Request>operation.request).notify()
+        if request is not None:
+            request.notify()
 
     cdef void forget_operation(self, ucxnb_operation_t *operation):
         self.unlink_operation(operation)

@@ -76,6 +76,10 @@ void ucxnb_engine_abandon(ucxnb_engine_t *engine)
     atomic_store(&engine->closing, 1);
     ucxnb_driver_abandon(&engine->driver);
     close_descriptors(engine);
+    /* A thread of the parent's may have held them. */
+    pthread_mutex_init(&engine->completion_lock, NULL);
+    pthread_mutex_init(&engine->match_lock, NULL);
+    atomic_store(&engine->first_completed, NULL);
 }
 
 static int is_shut(void *arg)

@@ -447,7 +447,7 @@ cdef class TagReceiver(TagSender):
                 export_buffer(buffer, &view, True)
             loan = lend(&view, None, endpoint)
             self.prepare_buffer(&match, &loan.view)
-            request = make_request(self, endpoint, tag, False)
+            request = make_request(self, endpoint, match.tag & self.tag_limit, False)
             operation = self.take_operation(endpoint)
             operation.message.entry.tag = match.tag
             operation.mask = match.mask

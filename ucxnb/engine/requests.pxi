@@ -185,7 +185,7 @@ cdef class Request:
         """
         cdef bint withdrawn
         cdef ucxnb_operation_t *operation = self.operation
-        if operation == NULL or self.is_send:
+        if operation == NULL or self.is_send or self.worker.owner_pid != getpid():
             return False
         self.users += 1
         try:

@@ -160,7 +160,7 @@ cdef class TagSender(EngineCore):
         ------
         EndpointLostError, EndpointClosedError, UnknownEndpointError
             There is no such connection, or no longer.
-        TagRangeError, TagTypeError, InvalidBufferError
+        TagRangeError, TagTypeError, InvalidBufferError, ArgumentError
             Nothing was sent.
         ThreadModeError, WorkerClosedError, FeatureDisabledError
             Nothing was sent.
@@ -177,7 +177,8 @@ cdef class TagSender(EngineCore):
             endpoint = self.sendable(endpoint_id)
             tag_bits = self.wire_tag(tag)
             export_buffer(data, &view, False)
-            return self.begin_send(endpoint, tag, tag_bits, &view, None)
+            # The request keeps a plain number, not an object of the caller's.
+            return self.begin_send(endpoint, tag_bits, tag_bits, &view, None)
         finally:
             self.leave()
 

@@ -42,10 +42,14 @@ def resolve(address: Address, timeout: float | None) -> list[Any]:
     try:
         ipaddress.ip_address(address.host)
     except ValueError:
-        pass
-    else:
+        return _look_up(address, timeout)
+    try:
         return socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError as error:  # with a network interface that is not there
+        raise UnreachableError(f"{address}: {error.strerror}; check address and network") from None
 
+
+def _look_up(address: Address, timeout: float | None) -> list[Any]:
     answer: Future[list[Any]] = Future()
 
     def look_up() -> None:
@@ -95,7 +99,11 @@ def dial(address: Address, timeout: float | None) -> socket.socket:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise ConnectTimeoutError(f"{address}: no answer in {timeout:g} s")
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as problem:
+            error = _explain(address, problem, timeout)
+            continue
         try:
             sock.settimeout(left)
             sock.connect(target)

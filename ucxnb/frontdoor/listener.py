@@ -33,7 +33,10 @@ def bind(address: Address) -> socket.socket:
         The host name does not resolve.
     """
     family, kind, protocol, _, target = resolve(address, _RESOLVE_TIMEOUT)[0]
-    sock = socket.socket(family, kind, protocol)
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UnreachableError(f"cannot listen on {address}: {error.strerror}") from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(target)
