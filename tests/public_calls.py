@@ -97,6 +97,10 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "refusals": ([], {}),
     "disconnect": (["stranger"], {"timeout": st.one_of(timeouts, st.none())}),
     "connect": ([things.filter(lambda thing: not isinstance(thing, str))], _timeout),
+    "keep_connected": (
+        [things.filter(lambda thing: not isinstance(thing, str))],
+        {**_timeout, "first_delay": timeouts, "longest_delay": timeouts, "give_up_after": timeouts},
+    ),
     "create_listener": ([things.filter(lambda thing: not isinstance(thing, str))], {}),
 }
 
@@ -164,6 +168,7 @@ def plain_arguments(pair: Pair) -> list[tuple[str, tuple[Any, ...], dict[str, An
         ("refusals", (), {}),
         ("disconnect", (2**23,), {}),
         ("connect", ("127.0.0.1:1",), {}),
+        ("keep_connected", ("127.0.0.1:1",), {}),
         ("create_listener", ("127.0.0.1:1",), {}),
     ]
 
