@@ -209,6 +209,34 @@ def test_a_batch_says_how_much_of_it_was_sent(ends):
     receive_numbered(receiver, here, 100, [7])
 
 
+def test_batches_and_single_sends_of_two_threads_hold_each_other_up_no_longer_than_needed():
+    rows, size = 200, 1000
+    with (
+        UcxWorker(max_unexpected_bytes=LEAST_WINDOW) as receiver,
+        UcxWorker(thread_mode=ucxnb.ThreadMode.MULTI) as sender,
+    ):
+        there = sender.connect(receiver.create_listener().address)
+        here = receiver.get_endpoint_ids()[0]
+        array = np.zeros((rows, size), np.uint8)
+
+        def send_batches():
+            for _ in range(5):
+                sender.send_rows(there, 1, array, timeout=TIMEOUT)
+
+        batches = threading.Thread(target=send_batches)
+        batches.start()
+        single = [sender.isend_tag(there, 2, numbered(number, 100)) for number in range(1000)]
+        numbers = []
+        for _ in range(5 * rows + len(single)):
+            message = receiver.receive_message(here, 0, tag_mask=0, timeout=TIMEOUT)
+            if message.tag == 2:
+                numbers.append(message.data)
+        assert numbers == [numbered(number, 100) for number in range(1000)]
+        batches.join(TIMEOUT)
+        assert not batches.is_alive()
+        ucxnb.wait_all(single, TIMEOUT)
+
+
 def test_a_broadcast_reaches_the_others_at_once(ends):
     sender, slow, slow_receiver, here = ends
     with UcxWorker() as quick_receiver:

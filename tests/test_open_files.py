@@ -134,8 +134,7 @@ def test_a_listener_without_descriptors_says_so_and_goes_on_serving(start_child,
                 ids.append(worker.connect(address, timeout=TIMEOUT))
             except ucxnb.RejectedError as error:
                 seconds.append(time.perf_counter() - start)
-                assert f"process {child.pid}" in str(error)
-                assert "ulimit -n" in str(error)
+                assert "it has too few file descriptors" in str(error)
         assert len(ids) >= 4
         for endpoint_id in ids:
             ask(worker, endpoint_id)

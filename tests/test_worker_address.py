@@ -186,7 +186,7 @@ def meet_liars(channel, kind, seed):
                 refused += 1
                 continue
             try:
-                endpoint = me._open_endpoint(number, forged, 1)
+                endpoint = me._open_endpoint(number, forged, 1, None, None)
             except UcxError:
                 declined += 1
                 continue
@@ -231,7 +231,7 @@ def test_an_address_that_leads_nowhere_holds_nobody_up(saw):
         real = client._ucp.address
         port_at = real.index(b"\x82", 36) + 1
         forged = real[:port_at] + struct.pack("!H", full.getsockname()[1]) + real[port_at + 2 :]
-        endpoint = server._open_endpoint(2**20, forged, 1)
+        endpoint = server._open_endpoint(2**20, forged, 1, None, None)
         listener = server.create_listener()
         before = time.monotonic()
         there = client.connect(listener.address, timeout=20)

@@ -89,9 +89,10 @@ class WorkerConfig:
         among the connections, 64 KiB at least for each. A message counts with its size and what
         UCX needs to keep it: 384 bytes up to 56 bytes, else 8 KiB. One of 1 MiB or more stays with
         its sender until you receive it (rendezvous), and counts 8 KiB; if you set UCX's
-        ``RNDV_THRESH`` higher, it comes at once, and more memory may be taken than this says. Not
-        with ``tag_scope="worker"``, where nobody can tell who sent what was received. The default
-        fits into a machine of 2 GB.
+        ``RNDV_THRESH`` higher, it comes at once, and more memory may be taken than this says. If
+        you wait for a message that was sent after others, and those fill the share, it does not
+        come before you have received some of them. Not with ``tag_scope="worker"``, where nobody
+        can tell who sent what was received. The default fits into a machine of 2 GB.
     connect_timeout : float or None
         Default limit of `UcxWorker.connect`, seconds.
     handshake_timeout : float

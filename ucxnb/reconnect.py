@@ -138,6 +138,8 @@ class KeptConnection:
         self._waiting: list[asyncio.Future[None]] = []
         worker._add_source()
         worker._kept.append(self)
+        if worker.closed:  # and may not have seen this one
+            self._stop.set()
         self._thread = threading.Thread(target=self._keep, name="ucxnb-reconnect", daemon=True)
         self._thread.start()
 
@@ -232,7 +234,12 @@ class KeptConnection:
                         if self._settled():
                             return self._id_or_error()
                         self._waiting.append(future)
-                    await future
+                    try:
+                        await future
+                    finally:
+                        with self._changed:
+                            if future in self._waiting:
+                                self._waiting.remove(future)
         except TimeoutError as error:
             if isinstance(error, UcxnbError):
                 raise

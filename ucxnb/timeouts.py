@@ -12,7 +12,7 @@ __all__ = ["checked_timeout"]
 _LONGEST = 1e8  # seconds; some waits of the operating system take no more
 
 
-def checked_timeout(timeout: float | None) -> float | None:
+def checked_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """Return a timeout as None or a float: seconds, three years at most.
 
     Raises
@@ -29,5 +29,5 @@ def checked_timeout(timeout: float | None) -> float | None:
     except (TypeError, ValueError):
         seconds = -1.0
     if not seconds >= 0:
-        raise ArgumentError(f"timeout={shown(timeout)}: it takes None or seconds, 0 or more")
+        raise ArgumentError(f"{name}={shown(timeout)}: it takes None or seconds, 0 or more")
     return min(seconds, _LONGEST)

@@ -218,9 +218,9 @@ class UcxWorker(TagEngine):
         ...             print(link.losses[-1])
         """
         for name, delay in (("first_delay", first_delay), ("longest_delay", longest_delay)):
-            if checked_timeout(delay) is None or delay < 0.001:
+            if (checked_timeout(delay, name) or 0) < 0.001:
                 raise ArgumentError(f"{name}={delay!r}: it takes seconds, 0.001 or more")
-        checked_timeout(give_up_after)
+        checked_timeout(give_up_after, "give_up_after")
         limit = self.config.connect_timeout if timeout is _DEFAULT else timeout
         return KeptConnection(
             self,

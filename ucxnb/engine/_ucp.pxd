@@ -37,6 +37,7 @@ cdef extern from "progress.h" nogil:
                    int spin)
     void ucxnb_wake_background(ucxnb_driver_t *driver)
     void ucxnb_hand_over(ucxnb_driver_t *driver)
+    void ucxnb_tell_ended(ucxnb_driver_t *driver)
     int64_t ucxnb_now_ns()
 
 cdef extern from "engine.h" nogil:
@@ -118,6 +119,7 @@ cdef extern from "operation.h" nogil:
 
 cdef extern from "endpoint.h" nogil:
     enum:
+        UCXNB_WOULD_HOLD
         UCXNB_OPEN
         UCXNB_CLOSING
         UCXNB_ENDED
@@ -130,6 +132,7 @@ cdef extern from "endpoint.h" nogil:
     ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint,
                                      uint64_t id, const void *address, uint64_t window_there,
                                      uint64_t window_here)
+    void ucxnb_tell_news(ucxnb_engine_t *engine)
     void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state)
     void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
     ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,

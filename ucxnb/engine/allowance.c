@@ -85,6 +85,7 @@ static void leave(ucxnb_endpoint_t *endpoint)
 {
     pthread_mutex_unlock(&endpoint->held_lock);
     ucxnb_ask_no_more(&endpoint->engine->driver);
+    ucxnb_tell_ended(&endpoint->engine->driver);
 }
 
 int ucxnb_pay_for_large(ucxnb_endpoint_t *endpoint, uint64_t cost)
@@ -92,6 +93,7 @@ int ucxnb_pay_for_large(ucxnb_endpoint_t *endpoint, uint64_t cost)
     int paid;
 
     enter(endpoint);
+    begin_held(endpoint); /* what a batch counted for a moment may have kept them */
     paid = endpoint->first_held == NULL && fits(endpoint, cost);
     if (paid) {
         atomic_fetch_add(&endpoint->spent, cost);

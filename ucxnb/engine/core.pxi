@@ -1,5 +1,9 @@
 """What sending and receiving have in common."""
 
+cdef inline bint is_large(ucxnb_operation_t *operation) noexcept:
+    return (operation.length if operation.is_send else operation.capacity) > LARGE
+
+
 cdef class EngineCore:
     """Life, thread mode, endpoints and operations under way."""
 
@@ -214,6 +218,8 @@ cdef class EngineCore:
     def _add_endpoint(self, Endpoint endpoint):
         """From now on the user sees it."""
         self.open_endpoints[endpoint.endpoint_id] = endpoint
+        if endpoint.ucp.failure or endpoint.ucp.is_due:  # already, and `_news` did not look at it
+            ucxnb_tell_news(&self.engine)
 
     def _renew_window(self, Endpoint endpoint, uint64_t window):
         """The peer is about to be allowed `window` more than it returns: what was received."""
@@ -460,7 +466,7 @@ cdef class EngineCore:
 
     @cython.final
     cdef inline void spare_operation(self, ucxnb_operation_t *operation) noexcept:
-        """UCX never saw it."""
+        """It is as good as new."""
         if self.spares < MAX_SPARES:
             operation.next = self.first_spare
             self.first_spare = operation
@@ -620,7 +626,7 @@ cdef class EngineCore:
         The event loop stands still meanwhile. So this is done only if nothing else is awaited, not
         for large messages, and less and less often if it does not help.
         """
-        if (operation.length if operation.is_send else operation.capacity) > LARGE:
+        if is_large(operation):
             return False
         if self.engine.listeners > 0 or self.closed:
             return False

@@ -218,7 +218,7 @@ ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *bu
         return UCS_ERR_CANCELED;
     }
     if (!ucxnb_pay_with_gil(endpoint, ucxnb_cost(length))) {
-        return ucxnb_hold(endpoint, buffer, length, tag, operation);
+        return UCXNB_WOULD_HOLD;
     }
     return ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
 }

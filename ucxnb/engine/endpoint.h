@@ -58,6 +58,9 @@ void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint);
 ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                              uint64_t tag, ucxnb_operation_t *operation);
 
+/* What it returns where sending has to wait for the peer to receive. */
+#define UCXNB_WOULD_HOLD UCS_ERR_NO_RESOURCE
+
 /* The same for one who holds the GIL, which keeps the endpoint from being closed. Every so often `*due`
  * is set: then a step of progress is due. */
 ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,

@@ -635,6 +635,7 @@ static void leave(ucxnb_engine_t *engine)
 {
     pthread_mutex_unlock(&engine->match_lock);
     ucxnb_ask_no_more(&engine->driver);
+    ucxnb_tell_ended(&engine->driver);
 }
 
 void ucxnb_matching_start(ucxnb_engine_t *engine)

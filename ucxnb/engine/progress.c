@@ -112,10 +112,10 @@ static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
         /* What this step completed may be what another thread waits for. */
         tell_waiters(driver, waits);
     }
-    ucxnb_tell_ended(driver);
     if (atomic_load_explicit(&driver->posted, memory_order_relaxed) != 0) {
         *again |= driver->after_step(driver, count);
     }
+    ucxnb_tell_ended(driver);
     return count;
 }
 

@@ -150,6 +150,7 @@ cdef class TagReceiver(TagSender):
             small = match.length <= SMALL
             if found == UCXNB_MATCHED and small and match.operation == NULL:
                 status[0] = ucxnb_fetch(match, target, operation)
+                ucxnb_tell_ended(&self.engine.driver)  # a send to oneself may have
                 if status[0] == UCS_INPROGRESS:
                     with nogil:
                         self.drive_fetch(operation, deadline, wait)
@@ -161,6 +162,7 @@ cdef class TagReceiver(TagSender):
                 found = self.search(match, deadline, wait, spin)
             if found == UCXNB_MATCHED and match.operation == NULL:
                 status[0] = ucxnb_fetch(match, target, operation)
+                ucxnb_tell_ended(&self.engine.driver)
                 if status[0] == UCS_INPROGRESS:
                     self.drive_fetch(operation, deadline, wait)
         return found

@@ -254,7 +254,8 @@ cdef class Request:
         try:
             # From here on its end is told; it may have come before.
             if not self.has_ended():
-                ucxnb_hand_over(&self.worker.engine.driver)
+                if is_large(self.operation):
+                    ucxnb_hand_over(&self.worker.engine.driver)
                 yield from future
         except BaseException:
             self.give_up(future)

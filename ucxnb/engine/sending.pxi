@@ -65,6 +65,7 @@ cdef class TagSender(EngineCore):
             export_buffer(data, &view, False)
             length = view.len
             operation = self.take_operation(endpoint)
+            status = UCXNB_WOULD_HOLD
             if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
                 status = ucxnb_post_send_with_gil(&endpoint.ucp, view.buf, length, wire, operation,
                                                   &due)
@@ -74,7 +75,7 @@ cdef class TagSender(EngineCore):
                             ucxnb_progress(&self.engine.driver)
                         if status == UCS_INPROGRESS:
                             ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
-            else:
+            if status == UCXNB_WOULD_HOLD:
                 with nogil:
                     status = ucxnb_post_send(&endpoint.ucp, view.buf, length, wire, operation)
                     if status == UCS_INPROGRESS:
@@ -189,7 +190,7 @@ cdef class TagSender(EngineCore):
         cdef uint64_t wire = tag_bits | endpoint.send_prefix
         cdef const void *memory = view.buf
         cdef size_t length = view.len
-        cdef ucs_status_t status
+        cdef ucs_status_t status = UCXNB_WOULD_HOLD
         cdef int due = False
         cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         operation.is_send = True
@@ -199,11 +200,13 @@ cdef class TagSender(EngineCore):
             status = ucxnb_post_send_with_gil(&endpoint.ucp, memory, length, wire, operation, &due)
             if status == UCS_INPROGRESS:
                 self.keep_operation(operation, borrow(view, lender, endpoint))
+                if operation.reaped:  # the garbage collector ran, and somebody's __del__
+                    self.settle(operation)
                 ucxnb_wake_background(&self.engine.driver)
             if due:
                 with nogil:
                     ucxnb_progress(&self.engine.driver)
-        else:
+        if status == UCXNB_WOULD_HOLD:
             self.keep_operation(operation, borrow(view, lender, endpoint))
             with nogil:
                 status = ucxnb_post_send(&endpoint.ucp, memory, length, wire, operation)

@@ -17,6 +17,7 @@ from ..errors import (
     AuthenticationError,
     ConnectTimeoutError,
     HandshakeError,
+    OpenFilesError,
     RejectedError,
     UcxnbError,
     WorkerClosedError,
@@ -385,7 +386,10 @@ class Channel:
             return
         answer = []
         if not self._handshake.declined:
-            printable = "".join(c if c.isprintable() else "?" for c in reason)
+            told = reason
+            if isinstance(error, OpenFilesError):  # strangers need not know the rest
+                told = "it has too few file descriptors left"
+            printable = "".join(c if c.isprintable() else "?" for c in told)
             said = {"reason": printable[:400]}
             if isinstance(error, AuthenticationError):
                 said["kind"] = "auth"

@@ -75,10 +75,13 @@ class UcxPorts:
             with contextlib.suppress(OSError), _borrowed(descriptor) as sock:
                 if sock.getsockname()[:2] != where:
                     continue
-                if len(hosts) > _MAX_HOSTS:
-                    sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-                else:
-                    _attach(sock, hosts)
+                try:
+                    if len(hosts) <= _MAX_HOSTS:
+                        _attach(sock, hosts)
+                        continue
+                except OSError as error:  # no memory for it: a peer must not be kept out
+                    _log.warning("UCX's TCP port %s is open to all: %s", where[1], error)
+                sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def hosts_of(worker_address: bytes) -> set[str]:
