@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-import reliability
+import reliability_rows
 import uvloop
 from children import Child, children
 from leaks import Holdings, leaked_since
@@ -48,6 +48,6 @@ def pair(_no_leaks: None) -> Iterator[tuple[UcxWorker, int, UcxWorker, int]]:
 
 @pytest.fixture
 def saw(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """`reliability.record`, for a test that is marked as one of reliability."""
+    """`reliability_rows.record`, for a test that is marked as one of reliability."""
     assert request.node.get_closest_marker("reliability"), "mark the test with reliability"
-    return reliability.record
+    return reliability_rows.record

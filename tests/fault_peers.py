@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from calls import Call
+from call_in_thread import Call
 from children import Channel, Child
 
 import ucxnb

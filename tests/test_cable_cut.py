@@ -8,7 +8,7 @@ import time
 
 import pytest
 from cable import Cable, NoNamespacesError
-from calls import Call
+from call_in_thread import Call
 from eventually import eventually
 from fault_peers import MOMENTS, TIMEOUT, fault_peer, prepare
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from calls import Call
+from call_in_thread import Call
 from eventually import eventually
 
 import ucxnb

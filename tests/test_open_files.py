@@ -147,7 +147,7 @@ def test_a_listener_without_descriptors_says_so_and_goes_on_serving(start_child,
         "load",
         "peers connect to a listener until it has too few descriptors left",
         tried=1,
-        sees="`RejectedError` that names the limit; all others are served, and later ones too",
+        sees="`RejectedError` that says so; all others are served, and later ones too",
         seconds=seconds,
         lost="nothing",
     )

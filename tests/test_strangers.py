@@ -305,7 +305,8 @@ def _process(command, environment):
 
 
 def another_version(server):
-    return saying(server.where, [header(version=v) + b"x" * 20 for v in (0, 2, 3, 255)] * 10)
+    others = (0, VERSION - 1, VERSION + 1, 255)
+    return saying(server.where, [header(version=v) + b"x" * 20 for v in others] * 10)
 
 
 def silent_after_hello(server):

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import pytest
-from calls import Call
+from call_in_thread import Call
 from eventually import eventually
 
 import ucxnb

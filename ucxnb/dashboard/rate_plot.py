@@ -25,7 +25,7 @@ _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
 
 
 class RatePlot:
-    """Sent and received over the last `window` seconds; the y axis starts at 0.
+    """What is sent and received, or one of them, over the last `window` seconds, from 0 up.
 
     The page that shows it adds the key and sets the colours, which follow its theme. Received is
     the thinner line and on top: where both are equal, as with an echo, both remain visible.

@@ -11,7 +11,7 @@ from .door_note import door_note
 from .endpoint_table import endpoint_table
 from .fields import button, choice, text_field
 from .job import Job
-from .kept import kept_connections
+from .kept_connections import kept_connections
 from .panel import Panel
 from .watch import Sight
 
