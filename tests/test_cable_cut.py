@@ -23,16 +23,7 @@ FIELDS = {
 THOROUGH = bool(os.environ.get("UCXNB_THOROUGH"))
 CUT = [["idle", "in 1 GiB from it"]]
 if THOROUGH:
-    CUT += [
-        ["while it sends", "in 1 GiB to it"],
-        pytest.param(
-            ["while it is sent to", "in 1 GiB from it"],
-            marks=pytest.mark.xfail(
-                reason="UCX 1.21 over tcp may use an endpoint that it has freed: SIGSEGV in "
-                "uct_tcp_iface_handle_events after connecting again"
-            ),
-        ),
-    ]
+    CUT += [["while it sends", "in 1 GiB to it"], ["while it is sent to", "in 1 GiB from it"]]
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 #include "ucp_library.h"
 
+#include "tcp_events.h"
+
 #include <dlfcn.h>
 #include <stddef.h>
 
@@ -8,6 +10,7 @@ ucxnb_ucp_t ucxnb_ucp;
 const char *ucxnb_load_ucp(void)
 {
     static int loaded;
+    unsigned major, minor, release;
     void *ucp, *ucs;
 
     if (loaded) {
@@ -30,6 +33,8 @@ const char *ucxnb_load_ucp(void)
     if (ucxnb_ucp.ucs_status_string == NULL) {
         return "libucs.so.0 has no ucs_status_string";
     }
+    ucxnb_ucp.ucp_get_version(&major, &minor, &release);
+    ucxnb_mend_tcp_events(ucs, major, minor);
     loaded = 1;
     return NULL;
 }

@@ -9,6 +9,7 @@
     X(ucp_ep_create)                                                                              \
     X(ucp_ep_flush_nbx)                                                                           \
     X(ucp_ep_query)                                                                               \
+    X(ucp_get_version)                                                                            \
     X(ucp_get_version_string)                                                                     \
     X(ucp_request_check_status)                                                                   \
     X(ucp_request_free)                                                                           \
