@@ -109,7 +109,7 @@ BUSY = {
 @pytest.mark.reliability
 @pytest.mark.timeout(60 + 20 * RESTARTS)
 @pytest.mark.parametrize("moment", BUSY)
-def test_a_kernel_is_restarted_at_any_moment(saw, moment):
+def test_a_kernel_is_restarted_at_any_moment(tmp_path, saw, moment):
     if moment == "busy" and not THOROUGH:
         pytest.skip("Jupyter waits 5 s before it kills a busy kernel: with UCXNB_THOROUGH")
     seed, times = random.randrange(2**32), RESTARTS
@@ -121,6 +121,7 @@ def test_a_kernel_is_restarted_at_any_moment(saw, moment):
         text=True,
         timeout=60 + 20 * times,
         stdin=subprocess.DEVNULL,
+        cwd=tmp_path,  # where the kernel finds no source code in the place of the package
     )
     assert run.returncode == 0, run.stderr[-5000:]
     assert "Fatal" not in run.stderr, run.stderr[-5000:]
