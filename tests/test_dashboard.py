@@ -117,7 +117,7 @@ def test_counters_show_rates_and_totals() -> None:
     assert table["singles"] == [
         ["Connections", "3"],
         ["Errors", "2"],
-        ["Not received yet", "2.50 kB"],
+        ["Unreceived", "2.50 kB"],
         ["Sends held", "4"],
     ]
 

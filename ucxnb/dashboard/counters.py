@@ -36,7 +36,7 @@ def counter_table(earlier: WorkerStats, later: WorkerStats) -> dict[str, list[li
         "singles": [
             ["Connections", human_count(later.connections)],
             ["Errors", human_count(later.errors)],
-            ["Not received yet", human_bytes(later.unreceived_bytes)],
+            ["Unreceived", human_bytes(later.unreceived_bytes)],
             ["Sends held", human_count(later.sends_held)],
         ],
     }

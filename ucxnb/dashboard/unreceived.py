@@ -22,7 +22,7 @@ class Unreceived(RatePlot):
     def __init__(self, window: float, length: int) -> None:
         units = ("B", "kB", "MB", "GB", "TB")
         super().__init__(
-            "unreceived", "Not received yet", units, 1000.0, window, length, lines=("received",)
+            "unreceived", "Unreceived", units, 1000.0, window, length, lines=("received",)
         )
 
     def update(self, time: float, earlier: WorkerStats, later: WorkerStats) -> None:
