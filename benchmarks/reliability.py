@@ -26,7 +26,8 @@ def main() -> int:
     options, pytest_arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder, "rows.jsonl")
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "reliability", *pytest_arguments]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "-m", "reliability"]
+        command += pytest_arguments
         environment = {**os.environ, "UCXNB_RELIABILITY_ROWS": str(rows)}
         for _ in range(options.repeats):
             code = subprocess.run(command, cwd=ROOT, env=environment).returncode
