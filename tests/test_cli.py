@@ -451,3 +451,46 @@ def fetch(url: str, process: subprocess.Popen[str]) -> bytes:
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline, error
             time.sleep(0.1)
+
+
+# ---------------------------------------------------------------------------
+# dashboard, metrics, publish
+
+
+def fetched(url):
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return response.read().decode()
+
+
+def line_after(process, start: str) -> str:
+    """Wait for a line that begins so, and give the rest of it."""
+    for line in process.stdout:
+        if line.startswith(start):
+            return line.removeprefix(start).strip()
+    raise AssertionError(f"{start!r} was not printed")
+
+
+def test_serve_shows_publishes_and_is_scraped():
+    with started(
+        *("serve", "--dashboard", "--metrics", "127.0.0.1:0", "--publish", "127.0.0.1:0")
+    ) as process:
+        page = line_after(process, "Dashboard: ")
+        metrics = line_after(process, "Metrics: ")
+        publisher = line_after(process, "Watch it with: ucxnb dashboard ")
+        line_after(process, "Listening on ")
+        assert "ucxnb: serve" in fetched(page)
+        text = fetched(metrics)
+        assert 'ucxnb_connections{worker="serve"} 0.0' in text
+        with started("dashboard", publisher) as watching:
+            page = line_after(watching, "Dashboard: ")
+            assert "ucxnb: serve" in fetched(page)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+def test_dashboard_of_nobody_fails_clearly():
+    done = run("dashboard", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert re.fullmatch(r"ucxnb dashboard: .*nothing listens there.*\n", done.stderr)

@@ -13,14 +13,9 @@ from eventually import eventually
 
 from ucxnb import UcxWorker
 from ucxnb.dashboard import Dashboard, cell
-from ucxnb.dashboard.counters import counter_table
 from ucxnb.dashboard.live import LiveView
-from ucxnb.dashboard.message_rate import MessageRate
 from ucxnb.dashboard.series import Series
-from ucxnb.dashboard.throughput import Throughput
 from ucxnb.dashboard.units import human_bytes, human_count, human_rate
-from ucxnb.dashboard.unreceived import Unreceived
-from ucxnb.stats import WorkerStats
 from ucxnb.ticker import Ticker
 
 Published = list[tuple[dict, list[bytes]]]
@@ -89,45 +84,13 @@ def test_counts_and_rates_are_readable() -> None:
     assert human_rate(4560) == "4.56 k/s"
 
 
-def test_components_turn_snapshots_into_points() -> None:
-    earlier = WorkerStats(10, 20, 1000, 2000, 0, elapsed=1.0)
-    later = WorkerStats(30, 20, 6000, 2500, 0, elapsed=1.5)
-    throughput, rate = Throughput(60, 10), MessageRate(60, 10)
-    throughput.update(5.0, earlier, later)
-    rate.update(5.0, earlier, later)
-    assert {k: v.tolist() for k, v in throughput.series.all().items()} == {
-        "time": [5.0],
-        "sent": [10_000.0],
-        "received": [1000.0],
-    }
-    assert rate.series.all()["sent"].tolist() == [40.0]
-    assert throughput.root.y_range.start == 0
-    unreceived = Unreceived(60, 10)
-    unreceived.update(5.0, earlier, WorkerStats(unreceived_bytes=700))
-    assert unreceived.series.all()["received"].tolist() == [700.0]
-
-
-def test_counters_show_rates_and_totals() -> None:
-    table = counter_table(
-        WorkerStats(0, 0, 0, 0, 0, 0.0, 1),
-        WorkerStats(1500, 0, 3_000_000, 0, 2, 1.0, 3, unreceived_bytes=2500, sends_held=4),
-    )
-    assert ["Throughput", "3 MB/s", "0 B/s"] in table["pairs"]
-    assert ["Messages", "1,500", "0"] in table["pairs"]
-    assert table["singles"] == [
-        ["Connections", "3"],
-        ["Errors", "2"],
-        ["Unreceived", "2.50 kB"],
-        ["Sends held", "4"],
-    ]
-
-
 def test_dashboard_publishes_all_points_and_then_new_ones(
     pair: tuple[UcxWorker, UcxWorker, int], published: Published
 ) -> None:
     client, server, endpoint_id = pair
     dashboard = Dashboard(client, interval=0.02, window=2)
     try:
+        eventually(lambda: published)
         for _ in range(10):
             client.send_tag(endpoint_id, 1, b"x" * 1000)
             server.receive_tag(None, 1, timeout=20)
@@ -164,7 +127,7 @@ def test_points_are_bounded_by_the_window(
         snapshot = dashboard.widget.get_state()["snapshot"]
     finally:
         dashboard.close()
-    assert len(snapshot["sources"]["throughput"]["time"]) == 11 * 8
+    assert len(snapshot["sources"]["throughput"]["time"]) == 12 * 8
 
 
 def test_pause_holds_the_plots_and_resume_shows_what_came_meanwhile(
@@ -178,7 +141,7 @@ def test_pause_holds_the_plots_and_resume_shows_what_came_meanwhile(
         assert dashboard.paused
         client.send_tag(endpoint_id, 1, b"x" * 1000)
         server.receive_tag(None, 1, timeout=20)
-        throughput = dashboard.widget._series["throughput"]
+        throughput = dashboard._components.feeds["throughput"].tiers[0]
         eventually(lambda: throughput.all()["sent"].any())
         count = len(published)
         known = len(throughput)
@@ -210,6 +173,19 @@ def test_it_ends_with_its_worker() -> None:
     eventually(lambda: dashboard.closed)
     assert dashboard.widget.ended == "worker closed"
     dashboard.close()
+
+
+def test_one_of_several_that_closes_is_told_and_the_others_go_on() -> None:
+    with UcxWorker(name="stays") as stays, UcxWorker(name="goes") as goes:
+        dashboard = Dashboard([stays, goes], interval=0.02, window=2)
+        goes.close()
+        eventually(lambda: dashboard.widget.gone == "goes closed")
+        assert not dashboard.closed
+        assert not dashboard.widget.ended
+        stays.close()
+        eventually(lambda: dashboard.closed)
+        assert dashboard.widget.ended == "all workers closed"
+        dashboard.close()
 
 
 @pytest.mark.parametrize(

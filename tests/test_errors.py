@@ -39,6 +39,7 @@ BUILTINS = {
     "ConnectRefusedError": ConnectionRefusedError,
     "UnreachableError": ConnectionError,
     "HandshakeError": ConnectionError,
+    "RecordingError": ValueError,
     "RejectedError": ConnectionRefusedError,
     "AuthenticationError": (PermissionError, ConnectionRefusedError),
     "AddressInUseError": ConnectionError,

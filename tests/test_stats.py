@@ -25,6 +25,8 @@ def test_counters_are_read_one_by_one():
         "unreceived_messages": 0,
         "unreceived_bytes": 0,
         "sends_held": 0,
+        "sends_in_flight": 0,
+        "bytes_in_flight": 0,
         "connections": 7,
     }
 
@@ -71,6 +73,8 @@ def test_print_names_every_counter(capsys):
         "unreceived messages",
         "unreceived bytes",
         "sends held",
+        "sends in flight",
+        "bytes in flight",
         "connections",
         "elapsed",
         "throughput",
@@ -83,7 +87,7 @@ def test_html_has_a_row_for_each_counter():
     text = TrafficStats(1234)._repr_html_()
     assert text.startswith("<table>")
     assert text.endswith("</table>")
-    assert text.count("<tr>") == 11
+    assert text.count("<tr>") == 13
     assert "1,234" in text
 
 

@@ -1,4 +1,4 @@
-"""The command ``ucxnb``: lab, demo, serve, repl, bench and info."""
+"""The command ``ucxnb``: lab, demo, serve, dashboard, repl, bench and info."""
 
 from __future__ import annotations
 
@@ -104,6 +104,31 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1:0",
         help="host:port to listen on (default: %(default)s, a free port of this machine only)",
     )
+    for name, text in (
+        ("dashboard", "show a dashboard in a browser"),
+        ("metrics", "serve metrics to Prometheus, at /metrics"),
+        ("publish", "let dashboards of other processes watch"),
+    ):
+        serve.add_argument(
+            f"--{name}",
+            nargs="?",
+            const="127.0.0.1:0",
+            metavar="host:port",
+            help=f"{text} (default: %(const)s, a free port of this machine only)",
+        )
+    dashboard = commands.add_parser(
+        "dashboard",
+        help="watch workers of other processes in a browser",
+        description="Serve a dashboard to a browser on this machine, until Ctrl-C: of workers that "
+        "publish what they do (`ucxnb serve --publish`, or ucxnb.watching.Publisher).",
+    )
+    dashboard.add_argument("address", nargs="+", help="host:port of each that publishes")
+    dashboard.add_argument(
+        "--at",
+        default="127.0.0.1:0",
+        metavar="host:port",
+        help="where the page is served (default: %(default)s, a free port of this machine only)",
+    )
     _add_bench(commands)
     repl = commands.add_parser(
         "repl",
@@ -111,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Drive a worker by commands, typed at a prompt or read from a pipe: `help` "
         "lists them. A script ends with exit code 1 at the first error.",
     )
-    for command in (serve, repl, commands.choices["bench"]):
+    for command in (serve, dashboard, repl, commands.choices["bench"]):
         command.add_argument(
             "--auth-key-file",
             type=Path,
@@ -199,7 +224,16 @@ def _run(options: argparse.Namespace, passed_on: list[str]) -> int:
     if options.command == "serve":
         from .serve import run_server
 
-        return run_server(options.address)
+        return run_server(
+            options.address,
+            dashboard=options.dashboard,
+            metrics=options.metrics,
+            publish=options.publish,
+        )
+    if options.command == "dashboard":
+        from .watch_command import run_dashboard
+
+        return run_dashboard(options.address, options.at)
     if options.command == "repl":
         from .console.repl import run_repl
 

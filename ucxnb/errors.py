@@ -21,6 +21,7 @@ pickled, with their attributes::
     ├── BroadcastError                    ConnectionError      .delivered, .failed
     ├── RequestCancelledError             CancelledError       of concurrent.futures
     ├── UsageError                        ValueError           a console command, with .usage
+    ├── RecordingError                    ValueError           a file that is no recording
     ├── OperationTimeoutError             TimeoutError         a wait ran out of time
     │   ├── ConnectTimeoutError                                connect() did
     │   └── PeerFullError                                      a send waited for the peer to receive
@@ -63,6 +64,7 @@ __all__ = [
     "OperationTimeoutError",
     "PeerClosedError",
     "PeerFullError",
+    "RecordingError",
     "RejectedError",
     "RequestCancelledError",
     "TagRangeError",
@@ -195,6 +197,10 @@ class UsageError(UcxnbError, ValueError):
     def __init__(self, message: str, usage: str = "") -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class RecordingError(UcxnbError, ValueError):
+    """A file is no recording, or is damaged, or cannot be written here."""
 
 
 class OperationTimeoutError(UcxnbError, TimeoutError):

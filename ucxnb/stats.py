@@ -64,6 +64,8 @@ class TrafficStats:
         though their bytes wait at the sender.
     sends_held : int
         Sends that wait at this moment, since the peer has too much unreceived; a batch counts once.
+    sends_in_flight, bytes_in_flight : int
+        Sends under way at this moment, that UCX has and has not completed, and their payload.
     """
 
     messages_sent: int = 0
@@ -75,6 +77,8 @@ class TrafficStats:
     unreceived_messages: int = field(default=0, kw_only=True)
     unreceived_bytes: int = field(default=0, kw_only=True)
     sends_held: int = field(default=0, kw_only=True)
+    sends_in_flight: int = field(default=0, kw_only=True)
+    bytes_in_flight: int = field(default=0, kw_only=True)
 
     def since(self, earlier: TrafficStats) -> Rates:
         """Rates from an earlier snapshot of the same worker or endpoint to this one.

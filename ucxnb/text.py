@@ -10,7 +10,9 @@ import reprlib
 __all__ = [
     "count_bytes",
     "parse_hex",
+    "parse_rate",
     "parse_size",
+    "parse_sizes",
     "parse_tag",
     "preview",
     "safe_html",
@@ -28,6 +30,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = _VALUE
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b?|bytes?)\Z", re.IGNORECASE)
+_RATE = re.compile(r"([\d.,_ ]*\d)\s*([kM]?)\s*(?:/\s*s)?\Z")
 _FACTORS = {
     "": 1,
     "k": 1000,
@@ -78,6 +81,59 @@ def parse_size(text: str) -> int:
         word = shortened(text.strip(), _WORD)
         raise ValueError(f"{word} is too much for one message by hand: at most 1 GiB")
     return round(nbytes)
+
+
+def parse_sizes(text: str) -> int | tuple[int, int]:
+    """Read a size, or the smallest and largest of a range: ``"64 B"``, ``"8 B to 4 KiB"``.
+
+    Raises
+    ------
+    ValueError
+        In words for the person who typed it.
+    """
+    low, to, high = text.partition(" to ")
+    if not to:
+        return parse_size(low)
+    sizes = parse_size(low), parse_size(high)
+    if sizes[0] > sizes[1]:
+        raise ValueError(f"{text.strip()}: write the smaller size first")
+    return sizes
+
+
+def parse_rate(text: str) -> tuple[float | None, float | None]:
+    """Read a rate written as ``"1000"``, ``"1,000/s"``, ``"20k/s"`` or ``"10 MB/s"``.
+
+    Returns
+    -------
+    tuple of (float or None, float or None)
+        Messages a second, and bytes a second, one of them; neither if the text is empty, which
+        stands for as fast as possible.
+
+    Raises
+    ------
+    ValueError
+        In words for the person who typed it.
+    """
+    text = text.strip()
+    if not text:
+        return None, None
+    match = _RATE.match(text)
+    try:
+        if match is not None:
+            number = float(re.sub(r"[,_ ]", "", match[1])) * {"": 1, "k": 1e3, "M": 1e6}[match[2]]
+            rates: tuple[float | None, float | None] = number, None
+        else:
+            number = float(parse_size(re.sub(r"\s*/\s*s\Z", "", text)))
+            rates = None, number
+    except ValueError:
+        number = 0.0
+    if number <= 0:
+        word = shortened(text, _WORD)
+        raise ValueError(
+            f"{word!r} is no rate: write messages as in 1000/s, bytes as in 10 MB/s, or nothing "
+            "for as fast as possible"
+        )
+    return rates
 
 
 def parse_hex(text: str) -> bytes:

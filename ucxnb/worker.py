@@ -27,11 +27,13 @@ from .errors import (
     PeerClosedError,
     WorkerClosedError,
 )
+from .events import Event
 from .frontdoor import FrontDoor, Listener
 from .message import Message
 from .open_files import FOR_A_WORKER, need_descriptors
 from .reconnect import KeptConnection
 from .refusals import Refusals
+from .snapshot import Snapshot
 from .stats import StatsHistory, TrafficStats, WorkerStats
 from .text import shown
 from .timeouts import checked_timeout
@@ -41,6 +43,7 @@ __all__ = ["UcxWorker"]
 _numbers = itertools.count(1)
 _open_workers: weakref.WeakSet[UcxWorker] = weakref.WeakSet()
 _DEFAULT: Any = object()
+_EVENTS_IN_A_SNAPSHOT = 64
 _TRIES = 3  # of what Ctrl-C interrupts
 _Result = TypeVar("_Result")
 
@@ -167,8 +170,8 @@ class UcxWorker(TagEngine):
         try:
             limit = self.config.connect_timeout if timeout is _DEFAULT else timeout
             return self._door.connect(address, checked_timeout(limit))
-        except BaseException:
-            self._count_error()
+        except BaseException as error:
+            self._count_error(f"connecting to {shown(address)} failed: {error}")
             raise
         finally:
             self._drop_source()
@@ -537,6 +540,37 @@ class UcxWorker(TagEngine):
         if endpoint_id is None:
             return self._totals()
         return self._traffic(self._endpoint(endpoint_id))
+
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot of everything that can be seen of the worker.
+
+        Returns
+        -------
+        Snapshot
+            Any thread may call this, also after `close`; it costs a few microseconds for each
+            connection.
+        """
+        return Snapshot(
+            self._name,
+            time.time(),
+            self._totals(),
+            tuple(self.endpoints()),
+            tuple(listener.address for listener in self.listeners),
+            *self._histograms(),
+            self._health(),
+            self._door.events.latest(_EVENTS_IN_A_SNAPSHOT),
+            self.closed,
+        )
+
+    def events(self) -> tuple[Event, ...]:
+        """Tell what happened to the connections.
+
+        Returns
+        -------
+        tuple of Event
+            The latest 1,024, oldest first. Any thread may call this, also after `close`.
+        """
+        return self._door.events.latest()
 
     def history(self) -> StatsHistory:
         """Give the latest snapshots.

@@ -9,7 +9,8 @@ from playwright.sync_api import Page
 _DOCUMENTS = """
 const copies = [...Object.values(window.__ucxnb_bokeh__ ?? {}), window.Bokeh];
 const documents = copies.filter(Boolean).flatMap((bokeh) => [...bokeh.documents]);
-const sources = (name) => documents.map((d) => d.get_model_by_name(name)).filter(Boolean);
+const named = (name) => documents.map((d) => d.get_model_by_name(name));
+const sources = (name) => named(name).filter((model) => model?.data);
 """
 
 
@@ -36,7 +37,26 @@ def latest_point(page: Page, source: str) -> dict[str, Any]:
 
 def source_columns(page: Page, source: str) -> dict[str, Any]:
     """The columns of a data source."""
-    return page.evaluate(f"(name) => {{ {_DOCUMENTS} return sources(name).at(-1).data; }}", source)
+    return page.evaluate(
+        f"""(name) => {{
+          {_DOCUMENTS}
+          const columns = Object.entries(sources(name).at(-1).data);
+          return Object.fromEntries(columns.map(([column, values]) => [column, [...values]]));
+        }}""",
+        source,
+    )
+
+
+def plot_model(page: Page, name: str, path: str) -> Any:
+    """What a model of that name has at a path such as ``glyph.type``; None if there is none."""
+    return page.evaluate(
+        f"""([name, path]) => {{
+          {_DOCUMENTS}
+          const model = sources(name).at(-1);
+          return model ? new Function("model", `return model.${{path}}`)(model) : null;
+        }}""",
+        [name, path],
+    )
 
 
 def watch_updates(page: Page, source: str) -> None:

@@ -1,47 +1,43 @@
-"""The dashboard: components, the widget that shows them, and the thread that feeds it."""
+"""The dashboard: its components, the widget that shows them, and the thread that feeds it."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from bokeh.models import Row
-
+from ..text import shortened
 from ..ticker import Ticker
 from .cell import close_with_cell, forget
+from .components import Components
 from .counters import counter_table
 from .live import LiveView
-from .message_rate import MessageRate
-from .throughput import Throughput
-from .unreceived import Unreceived
-
-if TYPE_CHECKING:
-    from ..stats import WorkerStats
-    from ..worker import UcxWorker
+from .moment import Moment, Sampler
+from .watched import Played, SampleSource, Watched
 
 __all__ = ["Dashboard"]
 
 _MOST_POINTS = 20_000
-_SMOOTHING = 0.5
 _FULL_EVERY = 5.0
+_WINDOWS = (30.0, 60.0, 300.0, 900.0, 3600.0)
 
 
 class Dashboard:
-    """Live plots of a worker's throughput, message rate and unreceived bytes, and its counters.
+    """Live plots of what workers do: traffic, latency, connections, errors, progress.
 
     Display it as the last line of a cell. It goes on while cells are busy. `close` frees its
-    thread; so does running the cell again, and closing the worker.
+    thread; so does running the cell again, and closing all its workers.
 
     Parameters
     ----------
-    worker : UcxWorker
-        The worker to watch. It is only asked for its statistics.
+    worker : Watched, sequence of Watched, or Played
+        What to watch: a `UcxWorker`, or several, also those of other processes; or the player of a
+        recording. They are only asked for snapshots. One that closes stays as it was,
+        and the page says so.
     interval : float
         Seconds between two points, 0.02 to 60.
     window : float
-        Seconds shown: 2 to 20,000 intervals.
+        Seconds shown at first: 2 to 20,000 intervals. The page offers others.
 
     Attributes
     ----------
@@ -51,10 +47,27 @@ class Dashboard:
     Raises
     ------
     ValueError
-        If `interval` or `window` is out of range.
+        If `interval` or `window` is out of range, or there is nothing to watch.
+
+    Notes
+    -----
+    The longer the window, the farther apart its points: at most 1,200 are kept for each line, and
+    sent. A point of a longer window is the mean of its time where it is a rate, else the greatest.
     """
 
-    def __init__(self, worker: UcxWorker, *, interval: float = 0.1, window: float = 60.0) -> None:
+    def __init__(
+        self,
+        worker: Watched | Sequence[Watched] | Played,
+        *,
+        interval: float = 0.1,
+        window: float = 60.0,
+    ) -> None:
+        if isinstance(worker, Played):
+            watched = tuple(worker.workers)
+        else:
+            watched = tuple(worker) if isinstance(worker, Sequence) else (worker,)
+        if not watched:
+            raise ValueError("worker=[]: it takes at least one")
         if not 0.02 <= interval <= 60:
             raise ValueError(f"interval={interval!r}: it takes 0.02 to 60 seconds")
         if not 2 * interval <= window <= _MOST_POINTS * interval:
@@ -62,30 +75,22 @@ class Dashboard:
                 f"window={window!r}: it takes {2 * interval:g} to {_MOST_POINTS * interval:g} "
                 f"seconds, for an interval of {interval:g}"
             )
-        self._worker = worker
-        length = math.ceil(window / interval) + 1
-        self._components = (
-            Throughput(window, length),
-            MessageRate(window, length),
-            Unreceived(window, length),
+        self._names = [each.name for each in watched]
+        longest = max(window, _WINDOWS[-1])
+        self._sampler: SampleSource = (
+            worker.sampler(interval, longest)
+            if isinstance(worker, Played)
+            else Sampler(watched, interval)
         )
-        self.widget = LiveView(
-            Row(
-                children=[component.root for component in self._components],
-                sizing_mode="stretch_width",
-                styles={"flex-wrap": "wrap"},
-                spacing=12,
-            ),
-            {component.name: component.series for component in self._components},
-            f"Throughput, message rate and what waits to be received, over the last {window:g} "
-            "seconds",
-        )
-        # Rates are means over half a second: between two points one message alone would look
-        # like a burst.
-        self._recent: deque[WorkerStats] = deque(maxlen=max(2, round(_SMOOTHING / interval) + 1))
+        self._new_components = lambda: Components(len(watched), interval, longest)
+        self._components = self._new_components()
+        self._latest: Moment | None = None
+        windows = sorted({window, *(w for w in _WINDOWS if w >= 2 * interval)})
+        self.widget = LiveView(self._components, windows, window)
+        self.widget.replay = isinstance(worker, Played)
         self._full_due = 0.0
-        self._resumed = False
-        self.widget.observe(self._on_paused, "paused")
+        self._full_asked = False
+        self.widget.observe(self._on_asked, ["paused", "window", "measure", "drawn_as"])
         self._ticker = Ticker("ucxnb-dashboard", interval, self._tick)
         close_with_cell(self)
 
@@ -104,7 +109,7 @@ class Dashboard:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, or ended with its worker."""
+        """Whether it was closed, or ended with its workers."""
         return not self._ticker.running
 
     def close(self) -> None:
@@ -113,30 +118,43 @@ class Dashboard:
         self.widget.close()
         forget(self)
 
-    def _on_paused(self, change: dict[str, Any]) -> None:
-        self._resumed = not change["new"]
+    def _on_asked(self, change: dict[str, Any]) -> None:
+        self._full_asked = True
 
     def _tick(self) -> bool:
-        if self._worker.closed:
-            self.widget.ended = "worker closed"
-            return False
-        stats = self._worker.stats()
-        self._recent.append(stats)
-        earlier = self._recent[0]
-        for component in self._components:
-            component.update(time.time(), earlier, stats)
-        if not self.widget.paused:
+        samples = self._sampler.sample()
+        if samples.anew:
+            self._components = self.widget.components = self._new_components()
+            self._full_asked = True
+        for moment in samples.moments:
+            self._components.update(moment)
+            self._latest = moment
+        ended = self._sampler.ended
+        if ended:
+            self.widget.ended = "worker closed" if len(self._names) == 1 else "all workers closed"
+        elif self._latest is not None:
+            self.widget.gone = _gone([s.name for s in self._latest.later if s.closed])
+        if self._latest is None or not (samples.moments or self._full_asked):
+            return not ended
+        if not self.widget.paused or self._full_asked:
             now = time.monotonic()
-            full = self._resumed or now >= self._full_due
+            full = self._full_asked or self._components.rewritten or now >= self._full_due
             if full:
-                self._resumed = False
+                self._full_asked = self._components.rewritten = False
                 self._full_due = now + _FULL_EVERY
-            self.widget.publish(counter_table(earlier, stats), full=full)
-        return True
+            self.widget.publish(self._latest.time, counter_table(self._latest), full=full)
+        return not ended
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "paused" if self.paused else "live"
-        return f"<Dashboard of {self._worker.name!r}, {state}>"
+        return f"<Dashboard of {', '.join(map(repr, self._names))}, {state}>"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.widget._repr_mimebundle_(**kwargs)
+
+
+def _gone(names: Sequence[str]) -> str:
+    """Say which of several workers have closed."""
+    if len(names) > 1:
+        return f"{len(names)} workers closed"
+    return f"{shortened(names[0], 40)} closed" if names else ""

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from ..stats import WorkerStats
-from .rate_plot import RatePlot
+from collections.abc import Sequence
+
+from .moment import Moment
+from .plots import TimeAxis
+from .series import Tiers
+from .time_plot import Line, TimePlot
+from .units import RATES
 
 __all__ = ["MessageRate"]
 
 
-class MessageRate(RatePlot):
-    """Plot of the messages per second that a worker sends and receives.
+class MessageRate(TimePlot):
+    """Plot of the messages per second that all workers together send and receive.
 
     Parameters
     ----------
-    window : float
-        Seconds shown.
-    length : int
-        Points kept.
+    axis, steps, series
+        As for `TimePlot`.
     """
 
-    def __init__(self, window: float, length: int) -> None:
-        units = ("/s", "k/s", "M/s", "G/s")
-        super().__init__("message_rate", "Message rate", units, 10.0, window, length)
+    def __init__(self, axis: TimeAxis, steps: Sequence[float], series: Tiers | None = None) -> None:
+        lines = [Line("sent", "sent", 3.5), Line("received", "received", 1.5)]
+        super().__init__(
+            axis, steps, "message_rate", "Message rate", RATES, 10.0, lines, series=series
+        )
 
-    def update(self, time: float, earlier: WorkerStats, later: WorkerStats) -> None:
-        """Add the mean rate between two snapshots as the point at `time` (epoch seconds)."""
-        rates = later.since(earlier)
-        self.series.append(time, rates.messages_sent, rates.messages_received)
+    def update(self, moment: Moment) -> None:
+        """Add the rates of a moment."""
+        rates = moment.rates()
+        self.series.append(
+            moment.time,
+            sum(rate.messages_sent for rate in rates),
+            sum(rate.messages_received for rate in rates),
+        )

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-__all__ = ["human_bytes", "human_count", "human_rate"]
+__all__ = [
+    "BYTES",
+    "BYTE_RATES",
+    "NANOSECONDS",
+    "PERCENT",
+    "RATES",
+    "human_bytes",
+    "human_count",
+    "human_rate",
+]
+
+# A unit, then those for a thousand of it, a million and so on.
+BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
+BYTE_RATES = ("B/s", "kB/s", "MB/s", "GB/s", "TB/s")
+RATES = ("/s", "k/s", "M/s", "G/s")
+NANOSECONDS = ("ns", "µs", "ms", "s")
+PERCENT = ("%",)
 
 
 def human_bytes(nbytes: float) -> str:
     """Bytes with three digits and a decimal unit: ``"1.23 MB"``."""
-    return _scaled(nbytes, ("B", "kB", "MB", "GB", "TB", "PB"))
+    return _scaled(nbytes, BYTES)
 
 
 def human_rate(per_second: float) -> str:
     """Events per second with three digits: ``"4.56 k/s"``."""
-    return _scaled(per_second, ("/s", "k/s", "M/s", "G/s"))
+    return _scaled(per_second, RATES)
 
 
 def human_count(count: int) -> str:

@@ -41,7 +41,9 @@ from ucxnb.errors import (
     PeerClosedError, PeerFullError, RequestCancelledError, TagRangeError, TagTypeError,
     ThreadModeError, UcxError, UcxnbError, UnknownEndpointError, WorkerClosedError,
 )
+from ucxnb.histogram import Histogram
 from ucxnb.message import Message
+from ucxnb.snapshot import LATENCY_STEPS, EngineHealth
 from ucxnb.stats import TrafficStats, WorkerStats
 from ucxnb.text import shown
 from ucxnb.timeouts import checked_timeout
@@ -161,6 +163,12 @@ cdef inline int64_t slice_end(int64_t deadline) noexcept nogil:
     return end if end < deadline else deadline
 
 
+cdef object make_histogram(const uint64_t *counts, int buckets, int steps):
+    while buckets > 0 and counts[buckets - 1] == 0:
+        buckets -= 1
+    return Histogram(tuple([counts[i] for i in range(buckets)]), steps)
+
+
 include "endpoint.pxi"
 include "buffers.pxi"
 include "core.pxi"
@@ -233,9 +241,20 @@ cdef class TagEngine(BatchEngine):
             self.messages_sent, self.messages_received, self.bytes_sent, self.bytes_received,
             self.errors, (ucxnb_now_ns() - self.started_ns) * 1e-9, len(self.open_endpoints),
             unreceived_messages=load.messages, unreceived_bytes=load.bytes,
-            sends_held=self.engine.held,
+            sends_held=self.engine.held, sends_in_flight=self.engine.in_flight.sends,
+            bytes_in_flight=self.engine.in_flight.bytes,
         )
 
-    def _count_error(self):
-        """Count a failure that happened outside the engine."""
-        self.errors += 1
+    def _histograms(self):
+        """Messages sent and received by size, and operations by the nanoseconds they took."""
+        self.reap()
+        return (
+            make_histogram(self.sizes_sent, UCXNB_SIZES, 1),
+            make_histogram(self.sizes_received, UCXNB_SIZES, 1),
+            make_histogram(self.latencies, UCXNB_LATENCIES, LATENCY_STEPS),
+        )
+
+    def _health(self):
+        """How its progress goes; after `_stop_engine` how it went."""
+        cdef ucxnb_health_t health = ucxnb_read_health(&self.engine.driver)
+        return EngineHealth(health.busy_ns * 1e-9, health.wake_ups, health.longest_gap_ns * 1e-9)

@@ -39,6 +39,11 @@ cdef extern from "progress.h" nogil:
     void ucxnb_hand_over(ucxnb_driver_t *driver)
     void ucxnb_tell_ended(ucxnb_driver_t *driver)
     int64_t ucxnb_now_ns()
+    ctypedef struct ucxnb_health_t:
+        int64_t busy_ns
+        uint64_t wake_ups
+        int64_t longest_gap_ns
+    ucxnb_health_t ucxnb_read_health(ucxnb_driver_t *driver)
 
 cdef extern from "engine.h" nogil:
     enum:
@@ -47,9 +52,13 @@ cdef extern from "engine.h" nogil:
         uint64_t messages
         uint64_t bytes
         uint64_t cost
+    ctypedef struct ucxnb_in_flight_t:
+        int64_t sends
+        int64_t bytes
     ctypedef struct ucxnb_engine_t:
         ucxnb_driver_t driver
         int held
+        ucxnb_in_flight_t in_flight
         int news_fd
         int completion_fd
         int closing
@@ -106,10 +115,14 @@ cdef extern from "operation.h" nogil:
         int is_send
         int counted
         int reaped
+        int64_t started_ns
+        int64_t ended_ns
     ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint)
     void ucxnb_operation_renew(ucxnb_operation_t *operation)
     void ucxnb_operation_free(ucxnb_operation_t *operation)
     ucxnb_operation_t *ucxnb_next_completed(ucxnb_engine_t *engine, int *released)
+    void ucxnb_take_off(ucxnb_operation_t *operation, size_t nbytes)
+    void ucxnb_land(ucxnb_operation_t *operation)
     void ucxnb_release(ucxnb_operation_t *operation)
     int ucxnb_wait_operation(ucxnb_operation_t *operation, int64_t deadline_ns, int spin,
                              int even_if_shut)
@@ -128,6 +141,7 @@ cdef extern from "endpoint.h" nogil:
         int failure
         uint64_t id
         int held
+        ucxnb_in_flight_t in_flight
         int is_due
     ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint,
                                      uint64_t id, const void *address, uint64_t window_there,
@@ -223,3 +237,10 @@ cdef extern from "thread_state.h" nogil:
         int of_toolkit
         int calls_inside
     ucxnb_thread_t *ucxnb_thread()
+
+cdef extern from "magnitude.h" nogil:
+    enum:
+        UCXNB_SIZES
+        UCXNB_LATENCIES
+    int ucxnb_size_bucket(uint64_t nbytes)
+    int ucxnb_latency_bucket(uint64_t ns)

@@ -93,6 +93,14 @@ cdef void *allocate(size_t count, size_t size) except NULL:
     return memory
 
 
+cdef size_t bytes_of(const ucxnb_send_batch_t *batch) noexcept:
+    cdef size_t i, nbytes = batch.row_size * batch.count
+    if batch.rows == NULL:
+        for i in range(batch.count):
+            nbytes += batch.lengths[i]
+    return nbytes
+
+
 cdef list as_list(object items, str name, str what):
     try:
         return list(items)
@@ -221,6 +229,7 @@ cdef class BatchEngine(TagReceiver):
         batch.operation = operation
         operation.is_send = True
         operation.counted = True  # by `count_batch`
+        ucxnb_take_off(operation, bytes_of(batch))
         self.keep_operation(operation, loan)
         try:
             try:
@@ -269,6 +278,9 @@ cdef class BatchEngine(TagReceiver):
         if batch.rows == NULL:
             for i in range(batch.done):
                 size += batch.lengths[i]
+                self.sizes_sent[ucxnb_size_bucket(batch.lengths[i])] += 1
+        else:
+            self.sizes_sent[ucxnb_size_bucket(batch.row_size)] += batch.done
         endpoint.messages_sent += batch.done
         endpoint.bytes_sent += size
         self.messages_sent += batch.done
@@ -469,6 +481,7 @@ cdef class BatchEngine(TagReceiver):
                 nbytes += batch.lengths[i]
         else:
             nbytes = batch.count * batch.row_size - batch.all_missing
+        self.count_sizes_received(batch)
         for i in range(batch.count if batch.any_under_way else 0):
             operation = memory.under_way[i]
             if operation != NULL:
@@ -480,6 +493,19 @@ cdef class BatchEngine(TagReceiver):
             endpoint.messages_received += batch.count - batch.counted
             endpoint.bytes_received += nbytes - batch.counted_bytes
         return 0
+
+    cdef void count_sizes_received(self, ucxnb_receive_batch_t *batch) noexcept:
+        """Count the messages of a batch by size, but for those that were counted before."""
+        cdef size_t i, length
+        if batch.rows != NULL and batch.all_missing == 0 and batch.counted == 0:
+            self.sizes_received[ucxnb_size_bucket(batch.row_size)] += batch.count
+            return
+        for i in range(batch.count):
+            if not batch.was_counted[i]:
+                length = batch.lengths[i]  # of rows: what they have not
+                if batch.rows != NULL:
+                    length = batch.row_size - length
+                self.sizes_received[ucxnb_size_bucket(length)] += 1
 
     cdef int wait_for_buffer(self, ucxnb_receive_batch_t *batch, Batch memory, Endpoint endpoint,
                              int64_t deadline, object timeout) except -1:

@@ -20,6 +20,11 @@ cdef class EngineCore:
     cdef ucxnb_operation_t *first_spare
     cdef int spares
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
+    cdef uint64_t sizes_sent[UCXNB_SIZES]  # messages by size
+    cdef uint64_t sizes_received[UCXNB_SIZES]
+    cdef uint64_t latencies[UCXNB_LATENCIES]  # operations by the time they took
+    cdef unsigned long long failures  # that `_take_failures` did not tell of yet
+    cdef str latest_failure
     cdef int64_t started_ns
     cdef object scratch
     cdef readonly bint closed
@@ -31,6 +36,7 @@ cdef class EngineCore:
         self.endpoints_by_id = {}
         self.open_endpoints = {}
         self.watches = {}
+        self.latest_failure = ""
         self.closed = True
 
     def __dealloc__(self):
@@ -243,7 +249,8 @@ cdef class EngineCore:
             endpoint.messages_sent, endpoint.messages_received, endpoint.bytes_sent,
             endpoint.bytes_received, endpoint.errors, (end - endpoint.started_ns) * 1e-9,
             unreceived_messages=load.messages, unreceived_bytes=load.bytes,
-            sends_held=endpoint.ucp.held,
+            sends_held=endpoint.ucp.held, sends_in_flight=endpoint.ucp.in_flight.sends,
+            bytes_in_flight=endpoint.ucp.in_flight.bytes,
         )
 
     def _cost_unreceived(self, Endpoint endpoint):
@@ -499,6 +506,7 @@ cdef class EngineCore:
 
     cdef void drop_owner(self, ucxnb_operation_t *operation):
         cdef void *owner = operation.owner
+        ucxnb_land(operation)
         operation.owner = NULL
         if owner != NULL:
             Py_DECREF(<object>owner)
@@ -562,6 +570,8 @@ cdef class EngineCore:
         if operation.request != NULL:
             # The last reference to it may be in the buffer that is let go of.
             request = <Request>operation.request
+        if succeeded and not (operation.in_backlog or operation.taken):
+            self.count_latency(operation)
         if operation.is_send:
             if succeeded and not operation.counted and operation.owner != NULL:
                 self.count_sent((<Loan>operation.owner).endpoint, operation.length)
@@ -660,6 +670,13 @@ cdef class EngineCore:
         endpoint.bytes_sent += length
         self.messages_sent += 1
         self.bytes_sent += length
+        self.sizes_sent[ucxnb_size_bucket(length)] += 1
+
+    cdef void count_latency(self, ucxnb_operation_t *operation) noexcept:
+        cdef int64_t started_ns = operation.started_ns
+        # One that ended before it was known to go on has no time of its end.
+        if started_ns != 0 and operation.ended_ns >= started_ns:
+            self.latencies[ucxnb_latency_bucket(operation.ended_ns - started_ns)] += 1
 
     @cython.final
     cdef inline void count_received(self, uint64_t wire, size_t length):
@@ -668,6 +685,7 @@ cdef class EngineCore:
         cdef Endpoint endpoint = self.latest
         self.messages_received += 1
         self.bytes_received += length
+        self.sizes_received[ucxnb_size_bucket(length)] += 1
         if not self.endpoint_scope:
             return
         if endpoint is None or endpoint.ucp.id != wire >> UCXNB_ID_SHIFT:
@@ -680,10 +698,26 @@ cdef class EngineCore:
 
     cdef object failed_error(self, Endpoint endpoint, ucs_status_t status, str what):
         """Count a failed operation and make its exception."""
+        cdef object error = self.error_of(endpoint, status, what)
+        if endpoint is not None:
+            endpoint.errors += 1
+        self._count_error(str(error))
+        return error
+
+    def _count_error(self, text):
+        """Count what failed, here or outside the engine."""
         self.errors += 1
+        self.failures += 1
+        self.latest_failure = text
+
+    def _take_failures(self):
+        """How many failures were counted since the last call, and what the latest was."""
+        count, self.failures = self.failures, 0
+        return count, self.latest_failure
+
+    cdef object error_of(self, Endpoint endpoint, ucs_status_t status, str what):
         if endpoint is None:
             return UcxError(f"{what}: {status_text(status)}", status)
-        endpoint.errors += 1
         if endpoint.ucp.state != UCXNB_OPEN:
             return ended_error(endpoint)
         if status in _peer_failures:

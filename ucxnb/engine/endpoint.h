@@ -19,6 +19,7 @@ struct ucxnb_endpoint {
     _Atomic int state;
     _Atomic int posting; /* threads inside a UCP call on `ucp` */
     _Atomic int failure; /* the ucs_status_t UCX reported, or 0 */
+    ucxnb_in_flight_t in_flight;
 
     /* Of what is sent to it, by cost. */
     _Atomic uint64_t spent_with_gil; /* written under the GIL */

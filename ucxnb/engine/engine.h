@@ -17,6 +17,11 @@ typedef struct {
     uint64_t cost; /* see allowance.h */
 } ucxnb_load_t;
 
+/* Sends that UCX, or the queue of those that are held, has and has not completed. */
+typedef struct {
+    _Atomic int64_t sends, bytes;
+} ucxnb_in_flight_t;
+
 typedef struct ucxnb_engine {
     ucxnb_driver_t driver;
     int news_fd; /* eventfd: readable after UCX reported an endpoint as failed, or one became due */
@@ -25,6 +30,7 @@ typedef struct ucxnb_engine {
     _Atomic int pending_closes;
     _Atomic unsigned posts;
     _Atomic int held; /* sends that wait for their peers to receive */
+    ucxnb_in_flight_t in_flight;
 
     pthread_mutex_t match_lock; /* guards what follows */
     ucxnb_tag_table_t backlog;  /* messages that nobody received yet */

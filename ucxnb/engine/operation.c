@@ -1,5 +1,7 @@
 #include "operation.h"
 
+#include "endpoint.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +41,31 @@ void ucxnb_operation_free(ucxnb_operation_t *operation)
     free(operation);
 }
 
+static void count_in_flight(ucxnb_in_flight_t *in_flight, int64_t sends, int64_t nbytes)
+{
+    atomic_fetch_add_explicit(&in_flight->sends, sends, memory_order_relaxed);
+    atomic_fetch_add_explicit(&in_flight->bytes, nbytes, memory_order_relaxed);
+}
+
+void ucxnb_take_off(ucxnb_operation_t *operation, size_t nbytes)
+{
+    operation->in_flight = 1;
+    operation->bytes_in_flight = nbytes;
+    count_in_flight(&operation->endpoint->in_flight, 1, (int64_t)nbytes);
+    count_in_flight(&operation->engine->in_flight, 1, (int64_t)nbytes);
+}
+
+void ucxnb_land(ucxnb_operation_t *operation)
+{
+    int64_t nbytes = (int64_t)operation->bytes_in_flight;
+
+    if (operation->in_flight) {
+        operation->in_flight = 0;
+        count_in_flight(&operation->endpoint->in_flight, -1, -nbytes);
+        count_in_flight(&operation->engine->in_flight, -1, -nbytes);
+    }
+}
+
 /* Under completion_lock. */
 static void queue_completed(ucxnb_operation_t *operation)
 {
@@ -72,6 +99,9 @@ static void complete_quietly(ucxnb_operation_t *operation, int outcome, ucs_stat
 {
     ucxnb_engine_t *engine = operation->engine;
 
+    if (atomic_load_explicit(&operation->started_ns, memory_order_relaxed) != 0) {
+        operation->ended_ns = ucxnb_now_ns();
+    }
     pthread_mutex_lock(&engine->completion_lock);
     operation->outcome = outcome;
     operation->status = status;

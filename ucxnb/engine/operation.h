@@ -56,6 +56,10 @@ struct ucxnb_operation {
     void *request; /* what the caller holds, or NULL */
     ucxnb_operation_t *previous, *next;
     int is_send, counted, reaped;
+    int in_flight;      /* it took off, with so much: */
+    size_t bytes_in_flight;
+    _Atomic int64_t started_ns; /* 0: nobody asks how long it takes */
+    int64_t ended_ns;           /* if somebody does */
 };
 
 /* A fresh operation, under way; NULL if there is no memory. */
@@ -75,6 +79,11 @@ void ucxnb_complete(ucxnb_operation_t *operation, int outcome, ucs_status_t stat
 /* Take the oldest operation that completed, or that was released after that; or NULL. If it was
  * released nobody else knows it any more. */
 ucxnb_operation_t *ucxnb_next_completed(ucxnb_engine_t *engine, int *released);
+
+/* Count a send of `nbytes` among those in flight, of its endpoint and the engine; and no longer. The
+ * second may come for any operation. Under the GIL, or by the one who has just posted it. */
+void ucxnb_take_off(ucxnb_operation_t *operation, size_t nbytes);
+void ucxnb_land(ucxnb_operation_t *operation);
 
 /* Nobody will look at it again. */
 void ucxnb_release(ucxnb_operation_t *operation);

@@ -139,16 +139,79 @@ unsigned ucxnb_progress(ucxnb_driver_t *driver)
     return step(driver, &again, 0);
 }
 
+/* ---- how progress goes ---- */
+
+#define SECOND_NS 1000000000
+
+static void note_sleep(ucxnb_driver_t *driver, int64_t since_ns, int woken)
+{
+    int64_t since = since_ns; /* another thread may have gone to sleep since then */
+
+    atomic_compare_exchange_strong(&driver->asleep_since_ns, &since, 0);
+    atomic_fetch_add(&driver->asleep_ns, ucxnb_now_ns() - since_ns);
+    if (woken) {
+        atomic_fetch_add(&driver->wake_ups, 1);
+    }
+}
+
+/* Nobody progressed the worker for so long, up to now. */
+static void note_gap(ucxnb_driver_t *driver, int64_t gap_ns, int64_t now_ns)
+{
+    int64_t second = now_ns / SECOND_NS, before = atomic_load(&driver->gap_second);
+
+    if (second != before) {
+        atomic_store(&driver->gap_before_ns,
+                     second == before + 1 ? atomic_load(&driver->gap_ns) : 0);
+        atomic_store(&driver->gap_ns, 0);
+        atomic_store(&driver->gap_second, second);
+    }
+    if (gap_ns > atomic_load_explicit(&driver->gap_ns, memory_order_relaxed)) {
+        atomic_store(&driver->gap_ns, gap_ns);
+    }
+}
+
+ucxnb_health_t ucxnb_read_health(ucxnb_driver_t *driver)
+{
+    int64_t now = driver->running ? ucxnb_now_ns() : driver->ended_ns;
+    int64_t since = atomic_load(&driver->asleep_since_ns), second = now / SECOND_NS;
+    int64_t asleep = atomic_load(&driver->asleep_ns), gap = 0, noted;
+    ucxnb_health_t health;
+
+    if (since != 0 && now > since) {
+        asleep += now - since;
+    }
+    /* Two sleeps overlap for a moment when one thread takes over from the other. */
+    health.busy_ns = now - driver->started_ns - asleep;
+    if (health.busy_ns < 0) {
+        health.busy_ns = 0;
+    }
+    health.wake_ups = atomic_load(&driver->wake_ups);
+    noted = atomic_load(&driver->gap_second);
+    if (second <= noted + 1) {
+        gap = atomic_load(&driver->gap_ns);
+    }
+    if (second <= noted && atomic_load(&driver->gap_before_ns) > gap) {
+        gap = atomic_load(&driver->gap_before_ns);
+    }
+    health.longest_gap_ns = gap;
+    return health;
+}
+
 /* Non-zero if a signal ended the sleep. */
 static int poll_events(ucxnb_driver_t *driver, int wake_fd, int timeout_ms)
 {
     struct pollfd fds[2] = {{driver->event_fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};
-    int interrupted;
+    int interrupted, ready;
+    int64_t since;
 
     if (ucxnb_ucp.ucp_worker_arm(driver->worker) != UCS_OK) {
         return 0; /* something came in the meantime */
     }
-    interrupted = poll(fds, 2, timeout_ms) < 0 && errno == EINTR;
+    since = ucxnb_now_ns();
+    atomic_store(&driver->asleep_since_ns, since);
+    ready = poll(fds, 2, timeout_ms);
+    interrupted = ready < 0 && errno == EINTR;
+    note_sleep(driver, since, ready > 0 && fds[0].revents);
     if (!interrupted && fds[1].revents) {
         drain_fd(wake_fd);
     }
@@ -358,10 +421,12 @@ static void *background(void *arg)
     ucxnb_driver_t *driver = arg;
     uint64_t seen = atomic_load(&driver->driven), driven;
     unsigned idle = 0, aside = 0, count;
+    int64_t looked = 0, now;
     int again;
 
     while (!atomic_load(&driver->stop)) {
         if (atomic_load(&driver->waiters) > 0) {
+            looked = 0; /* they see to it */
             if (atomic_load(&driver->sleepers) > 0) {
                 park(driver);
             } else {
@@ -372,12 +437,20 @@ static void *background(void *arg)
         driven = atomic_load_explicit(&driver->driven, memory_order_relaxed);
         if (driven != seen && !atomic_exchange(&driver->handed_over, 0)) {
             seen = driven;
+            looked = ucxnb_now_ns();
             stand_aside(driver, aside++);
             continue;
         }
         seen = driven;
         aside = 0;
         again = 0;
+        if (idle % IDLE_STEPS == 0) { /* also after each step that did something */
+            now = ucxnb_now_ns();
+            if (looked != 0) {
+                note_gap(driver, now - looked, now);
+            }
+            looked = now;
+        }
         atomic_store_explicit(&driver->background_steps, 1, memory_order_relaxed);
         count = step_in_turn(driver, &again, 0);
         atomic_store_explicit(&driver->background_steps, 0, memory_order_relaxed);
@@ -391,8 +464,14 @@ static void *background(void *arg)
         idle = 0;
         atomic_store(&driver->background_polls, 1);
         if (atomic_load(&driver->waiters) == 0 && !atomic_load(&driver->stop)) {
+            looked = ucxnb_now_ns();
             poll_events(driver, driver->background_fd, LONGEST_SLEEP_MS);
+            now = ucxnb_now_ns();
+            if (now - looked > LONGEST_SLEEP_MS * 1000000LL) { /* it should have been awake */
+                note_gap(driver, now - looked - LONGEST_SLEEP_MS * 1000000LL, now);
+            }
         }
+        looked = 0;
         atomic_store(&driver->background_polls, 0);
     }
     return NULL;
@@ -431,6 +510,7 @@ int ucxnb_driver_start(ucxnb_driver_t *driver, ucp_worker_h worker, long interva
 
     memset(driver, 0, sizeof *driver);
     driver->worker = worker;
+    driver->started_ns = driver->ended_ns = ucxnb_now_ns();
     driver->interval_ns = interval_us * 1000;
     if (ucxnb_ucp.ucp_worker_get_efd(worker, &driver->event_fd) != UCS_OK) {
         return ENOTSUP;
@@ -468,6 +548,7 @@ void ucxnb_driver_stop(ucxnb_driver_t *driver)
     pthread_cond_signal(&driver->unparked);
     pthread_mutex_unlock(&driver->lock);
     pthread_join(driver->thread, NULL);
+    driver->ended_ns = ucxnb_now_ns();
     driver->running = 0;
     close_descriptors(driver);
     pthread_cond_destroy(&driver->woken);

@@ -49,7 +49,21 @@ typedef struct ucxnb_driver {
     pthread_cond_t unparked;
     uint64_t epoch; /* changes whenever sleepers must look again */
     int polling;    /* one waiter sleeps in poll(); the others wait for `woken` */
+
+    /* For ucxnb_read_health(); times of ucxnb_now_ns(). */
+    int64_t started_ns, ended_ns;
+    _Atomic int64_t asleep_ns;       /* in poll(), the sleeps that are over */
+    _Atomic int64_t asleep_since_ns; /* of the one that is not, or 0 */
+    _Atomic uint64_t wake_ups;
+    _Atomic int64_t gap_second; /* written by the background thread, as are: */
+    _Atomic int64_t gap_ns, gap_before_ns; /* the longest in that second, and in the one before */
 } ucxnb_driver_t;
+
+typedef struct {
+    int64_t busy_ns;    /* since the start, somebody was awake to progress the worker */
+    uint64_t wake_ups;  /* sleeps in poll() that an event ended */
+    int64_t longest_gap_ns;
+} ucxnb_health_t;
 
 /* Called again and again by a waiting thread: 0 to go on waiting, UCXNB_AGAIN to be called again at
  * once unless the time is over; anything else ends the wait. */
@@ -124,6 +138,10 @@ void ucxnb_wake_background(ucxnb_driver_t *driver);
 
 /* The caller drove, and goes to sleep where it cannot: the background thread takes over at once. */
 void ucxnb_hand_over(ucxnb_driver_t *driver);
+
+/* How progress goes. The clock is read around sleeps, and by the background thread, never between the
+ * steps of those who wait: a gap is what the background thread sees of it. */
+ucxnb_health_t ucxnb_read_health(ucxnb_driver_t *driver);
 
 /* CLOCK_MONOTONIC, nanoseconds. */
 int64_t ucxnb_now_ns(void);

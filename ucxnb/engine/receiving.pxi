@@ -169,6 +169,7 @@ cdef class TagReceiver(TagSender):
 
     cdef void drive_fetch(self, ucxnb_operation_t *operation, int64_t deadline,
                           bint wait) noexcept nogil:
+        operation.started_ns = ucxnb_now_ns()
         if wait:
             ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
         else:
@@ -457,6 +458,7 @@ cdef class TagReceiver(TagSender):
             operation.capacity = loan.view.len
             operation.into_buffer = is_exported(&loan.view)
             operation.request = <void *>request
+            operation.started_ns = ucxnb_now_ns()
             request.operation = operation
             self.keep_operation(operation, loan)
             with nogil:

@@ -71,6 +71,8 @@ cdef class TagSender(EngineCore):
                                                   &due)
                 if status == UCS_INPROGRESS or due:
                     with nogil:
+                        if status == UCS_INPROGRESS:
+                            self.note_start(operation, length)
                         if due:
                             ucxnb_progress(&self.engine.driver)
                         if status == UCS_INPROGRESS:
@@ -79,6 +81,7 @@ cdef class TagSender(EngineCore):
                 with nogil:
                     status = ucxnb_post_send(&endpoint.ucp, view.buf, length, wire, operation)
                     if status == UCS_INPROGRESS:
+                        self.note_start(operation, length)
                         ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
             if status == UCS_INPROGRESS:
                 status = self.finish_send(operation, lend(&view, None, endpoint), length, deadline)
@@ -90,6 +93,12 @@ cdef class TagSender(EngineCore):
             self.count_sent(endpoint, length)
         finally:
             self.leave()
+
+    @cython.final
+    cdef inline void note_start(self, ucxnb_operation_t *operation, size_t length) noexcept nogil:
+        """A send goes on after its call, or its call waits."""
+        operation.started_ns = ucxnb_now_ns()
+        ucxnb_take_off(operation, length)
 
     @cython.final
     cdef inline Endpoint sendable(self, object endpoint_id):
@@ -199,6 +208,7 @@ cdef class TagSender(EngineCore):
         if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
             status = ucxnb_post_send_with_gil(&endpoint.ucp, memory, length, wire, operation, &due)
             if status == UCS_INPROGRESS:
+                self.note_start(operation, length)
                 self.keep_operation(operation, borrow(view, lender, endpoint))
                 if operation.reaped:  # the garbage collector ran, and somebody's __del__
                     self.settle(operation)
@@ -207,6 +217,7 @@ cdef class TagSender(EngineCore):
                 with nogil:
                     ucxnb_progress(&self.engine.driver)
         if status == UCXNB_WOULD_HOLD:
+            self.note_start(operation, length)
             self.keep_operation(operation, borrow(view, lender, endpoint))
             with nogil:
                 status = ucxnb_post_send(&endpoint.ucp, memory, length, wire, operation)
@@ -215,6 +226,7 @@ cdef class TagSender(EngineCore):
             if status != UCS_INPROGRESS:
                 self.unlink_operation(operation)
                 self.drop_owner(operation)
+                operation.started_ns = operation.ended_ns = 0
         if status == UCS_INPROGRESS:
             request.operation = operation
             return request

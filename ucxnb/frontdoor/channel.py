@@ -22,6 +22,7 @@ from ..errors import (
     UcxnbError,
     WorkerClosedError,
 )
+from ..events import EventKind
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from .budget import Allowance
 from .handshake import Handshake, Introduction, sum_of_cost
@@ -245,6 +246,12 @@ class Channel:
         elif self._phase is not _Phase.DONE:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
 
+    def note(self, kind: EventKind, text: str = "") -> None:
+        """Put into the worker's log what happens to the connection."""
+        assert self.endpoint is not None
+        peer = self.endpoint.peer_name or self.peer_address
+        self._door.events.note(kind, self.endpoint_id, peer, text)
+
     def make_room(self, engine: TagEngine) -> None:
         """Leave the handshake, of which there are too many, to others."""
         reason = "it was slowest in the handshake of too many at once, and made room for the next"
@@ -321,12 +328,12 @@ class Channel:
         return now - self._last_arrival
 
     def _on_handshake(self, engine: TagEngine, frame: Frame) -> None:
-        where = f"{self.peer_address}: " if self.direction == "connected" else ""
-        need_descriptors(FOR_A_CONNECTION, f"{where}a connection")
         replies = self._handshake.receive(frame)
         peer = self._handshake.peer
         if self.endpoint is None and peer is not None and peer.worker_address:
             assert self.allowance is not None
+            where = f"{self.peer_address}: " if self.direction == "connected" else ""
+            need_descriptors(FOR_A_CONNECTION, f"{where}a connection")
             self._allowed = peer.window
             self._admit(self._near | hosts_of(peer.worker_address))
             self.endpoint = engine._open_endpoint(
@@ -476,5 +483,9 @@ class Channel:
     def _set_state(self, state: EndpointState) -> None:
         assert self.endpoint is not None
         if self.endpoint.state is not state:
-            self.endpoint.state = state
+            before, self.endpoint.state = self.endpoint.state, state
             self.endpoint.since = time.time()
+            if state is not EndpointState.OPEN:
+                self.note(EventKind(state.value), self.endpoint.reason or "")
+            elif before is EndpointState.UNRESPONSIVE:
+                self.note(EventKind.RESPONSIVE)

@@ -23,6 +23,7 @@ from ..address import parse_address
 from ..config import WorkerConfig
 from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
 from ..errors import ConnectTimeoutError, ThreadModeError, UcxError, WorkerClosedError
+from ..events import EventKind, EventLog
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from ..refusals import Refusals
 from .accepted import AcceptQueue
@@ -42,6 +43,7 @@ _ENDED_REMEMBERED = 256
 _TICK_SECONDS = 0.001
 _HANDSHAKE_TICK_SECONDS = 0.05
 _ACCEPT_PAUSE_SECONDS = 0.2
+_FAILURES_SECONDS = 1.0
 
 
 class FrontDoor:
@@ -66,6 +68,8 @@ class FrontDoor:
         What peers must have.
     refusals : Refusals
         Who came to a listener and was not let in. Any thread may read it.
+    events : EventLog
+        What happened to its connections. The thread notes, any thread may read.
     ucx_ports : UcxPorts
         Who may come to the TCP ports that UCX opens.
     """
@@ -96,6 +100,7 @@ class FrontDoor:
         self._due: list[float] = []
         self.accepted = AcceptQueue()
         self.refusals = Refusals()
+        self.events = EventLog()
         self._accept_again = 0.0
         self._closing = False
         self._stopping = False
@@ -106,6 +111,7 @@ class FrontDoor:
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._on_wake)
         self._selector.register(engine._news_fd, selectors.EVENT_READ, self._on_news)
         self.every(config.heartbeat_interval, self._heartbeat)
+        self.every(_FAILURES_SECONDS, self._note_failures)
         self._thread = threading.Thread(target=self._run, name="ucxnb-frontdoor", daemon=True)
 
     # ---- for the worker, on any thread ----
@@ -253,6 +259,7 @@ class FrontDoor:
             channel.abort(engine)
         for listener in self.listeners:
             self._drop_listener(listener)
+        self._note_failures(engine, time.monotonic())
         self._selector.close()
         with self._wake_lock:
             if self._wake_fd >= 0:
@@ -293,12 +300,15 @@ class FrontDoor:
             for other in list(self._channels.values()):
                 if other is not channel:
                     other.allow_more(engine)
-        if channel.direction == "accepted":
+        accepted = channel.direction == "accepted"
+        channel.note(EventKind.ACCEPTED if accepted else EventKind.CONNECTED)
+        if accepted:
             self.accepted.put(channel.endpoint_id)
 
     def note_refusal(self, peer_address: str, reason: str) -> None:
         """A peer that came to a listener is not let in."""
         self.refusals = self.refusals.plus(time.time(), peer_address, reason)
+        self.events.note(EventKind.REFUSED, peer=peer_address, text=reason)
 
     def watch(self, channel: Channel) -> None:
         """Wait for what the channel waits for."""
@@ -424,6 +434,13 @@ class FrontDoor:
         if self._budget.total is not None:
             # Not all of it: else each peer that comes and goes would change everybody's window.
             self._share_told = max(self._share_told, self._budget.share // 2)
+
+    def _note_failures(self, engine: TagEngine, now: float) -> None:
+        """Tell of them now and then, or a loop of failing calls would push out all else."""
+        count, latest = engine._take_failures()
+        if count:
+            text = latest if count == 1 else f"{count:,} operations failed, the latest: {latest}"
+            self.events.note(EventKind.ERROR, text=text)
 
     def _on_wake(self, engine: TagEngine, mask: int) -> None:
         os.eventfd_read(self._wake_fd)

@@ -1,4 +1,7 @@
-// Keeps a bokeh layout up to date from the kernel's binary messages (see live.py).
+// Keeps the plots of a dashboard up to date from the kernel's binary messages (see live.py).
+
+const LEAST_SILENCE = 3000; // ms without news after which nobody should take a plot for live
+const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600];
 
 function toFloats(view) {
   const { buffer, byteOffset, byteLength } = view;
@@ -12,36 +15,75 @@ function joined(old, added, length) {
   return all.slice(Math.max(0, all.length - length));
 }
 
+// As time_ticks in plots.py.
+function timeTicks(window, now) {
+  const step = TICK_STEPS.find((seconds) => window / seconds <= 5) ?? window / 5;
+  const ticks = [];
+  for (let i = Math.floor(window / step + 1e-9); i >= 0; i -= 1) ticks.push(now - step * i);
+  return ticks;
+}
+
+function timeText(seconds) {
+  if (seconds % 3600 === 0) return `${seconds / 3600} h`;
+  if (seconds % 60 === 0) return `${seconds / 60} min`;
+  return `${seconds} s`;
+}
+
+function labelledSelect(text) {
+  const group = element("span", "ucxnb-live-choice");
+  const label = group.appendChild(element("label", "", text));
+  const select = group.appendChild(element("select"));
+  label.htmlFor = select.id = uniqueId();
+  return [group, select];
+}
+
+function saveBlob(name, blob) {
+  const link = element("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 // ---- the points, kept once for all views of a widget
 
 class Store {
+  heard = Date.now(); // when something came last
   sources = {};
+  now = 0;
   counters = {};
+  texts = {};
   views = new Set();
 
   constructor(model) {
-    const { sources = {}, counters = {} } = model.get("snapshot");
-    this.counters = counters;
+    const { sources = {}, ...content } = model.get("snapshot");
+    Object.assign(this, content);
     for (const [name, columns] of Object.entries(sources)) {
       this.sources[name] = {};
-      for (const [column, view] of Object.entries(columns))
-        this.sources[name][column] = toFloats(view);
+      for (const [column, values] of Object.entries(columns))
+        this.sources[name][column] = Array.isArray(values) ? values : toFloats(values);
     }
     model.on("msg:custom", (message, buffers) => {
       if (message.kind === "points") this.receive(message, buffers);
     });
   }
 
-  receive({ full, sources, counters }, buffers) {
+  // A source with a length grows by what comes, up to that; the others are replaced.
+  receive({ full, sources, now, counters, texts }, buffers) {
+    this.heard = Date.now();
     let next = 0;
-    for (const { name, columns, length } of sources) {
+    for (const { name, columns, texts: words, length } of sources) {
       const known = (this.sources[name] ??= {});
       for (const column of columns) {
         const added = toFloats(buffers[next++]);
-        known[column] = full || !known[column] ? added : joined(known[column], added, length);
+        const grows = length && !full && known[column];
+        known[column] = grows ? joined(known[column], added, length) : added;
       }
+      Object.assign(known, words);
     }
-    this.counters = counters;
+    Object.assign(this, { now, counters, texts });
     for (const view of this.views) view.schedule();
   }
 }
@@ -52,6 +94,9 @@ class View {
   #due = false;
   #onScreen = true;
   #bokehDocument = null;
+  #root = null;
+  #colors = {};
+  #free = () => {};
 
   constructor(model, el, store) {
     this.model = model;
@@ -65,46 +110,120 @@ class View {
     const header = element("div", "ucxnb-live-header");
     this.badge = element("span", "ucxnb-live-badge");
     this.badge.setAttribute("role", "status");
+    const windows = this.model.get("windows").map((seconds) => [seconds, timeText(seconds)]);
     this.button = element("button", "ucxnb-live-pause");
     this.button.type = "button";
-    this.button.addEventListener("click", () => {
-      this.model.set("paused", !this.model.get("paused"));
-      this.model.save_changes();
-    });
-    header.append(element("span", "ucxnb-live-title", "Traffic"), this.badge, this.button);
+    this.button.addEventListener("click", () => this.#set("paused", !this.model.get("paused")));
+    header.append(
+      element("span", "ucxnb-live-title", "Traffic"),
+      this.badge,
+      this.button,
+      element("span", "ucxnb-live-space"),
+      this.#choice("Show", "window", windows, Number),
+      this.#choice("Breakdown of", "measure", [
+        ["bytes", "bytes"],
+        ["messages", "messages"],
+      ]),
+      this.#choice("as", "drawn_as", [
+        ["lines", "lines"],
+        ["stacked", "stacked areas"],
+      ]),
+      this.#saver(),
+    );
     this.counters = element("div", "ucxnb-live-counters");
-    this.plots = element("div", "ucxnb-live-plots");
-    this.plots.setAttribute("role", "img");
-    this.plots.setAttribute("aria-label", this.model.get("label"));
+    this.frame = element("div", "ucxnb-live-plots");
+    this.frame.setAttribute("role", "img");
+    this.frame.setAttribute("aria-label", this.model.get("label"));
     const body = element("div", "ucxnb-live-body");
-    body.append(this.counters, this.plots);
+    body.append(this.counters, this.frame);
     this.el.append(header, body);
   }
 
+  #set(name, value) {
+    this.model.set(name, value);
+    this.model.save_changes();
+  }
+
+  // A select for one of the model's values.
+  #choice(text, name, options, read = String) {
+    const [group, select] = labelledSelect(text);
+    for (const [value, words] of options) select.append(new Option(words, value));
+    select.value = this.model.get(name);
+    select.addEventListener("change", () => this.#set(name, read(select.value)));
+    this.model.on(`change:${name}`, () => {
+      select.value = this.model.get(name);
+    });
+    return group;
+  }
+
+  // Which plot to save, and a button for each format.
+  #saver() {
+    const [group, select] = labelledSelect("Save");
+    this.saved = select;
+    for (const format of ["png", "svg"]) {
+      const button = group.appendChild(element("button", "", format.toUpperCase()));
+      button.type = "button";
+      button.setAttribute("aria-label", `Save the plot as ${format.toUpperCase()}`);
+      button.addEventListener("click", () => this.save(this.saved.value, format));
+    }
+    return group;
+  }
+
   async start(Bokeh) {
-    const embedded = await embedLayout(Bokeh, this.model, this.el, this.plots);
-    if (!embedded) return () => {};
-    const { bokehDocument, free } = embedded;
-    this.#bokehDocument = bokehDocument;
+    await this.#embed(Bokeh);
+    if (!this.#bokehDocument) return () => {};
     const screen = new IntersectionObserver(([entry]) => {
       this.#onScreen = entry.isIntersecting;
       this.schedule();
     });
     screen.observe(this.el);
     const onState = () => this.#showState();
-    this.model.on("change:paused change:ended", onState);
+    const onPause = () => {
+      this.store.heard = Date.now(); // nothing came while it was paused
+      this.#showState();
+    };
+    const silence = setInterval(onState, 1000);
+    const onItem = () => this.#embed(Bokeh);
+    this.model.on("change:paused", onPause);
+    this.model.on("change:ended change:gone", onState);
+    this.model.on("change:item", onItem);
     this.store.views.add(this);
     this.#showState();
-    this.draw();
     this.el.dataset.ready = "yes";
 
     return () => {
       this.store.views.delete(this);
-      this.model.off("change:paused change:ended", onState);
+      clearInterval(silence);
+      this.model.off("change:paused", onPause);
+      this.model.off("change:ended change:gone", onState);
+      this.model.off("change:item", onItem);
       screen.disconnect();
       this.#bokehDocument = null;
-      free();
+      this.#free();
     };
+  }
+
+  // Show the layout, in place of the one that was shown.
+  async #embed(Bokeh) {
+    this.#bokehDocument = null;
+    this.#free();
+    const target = element("div");
+    this.frame.replaceChildren(target);
+    const repainted = () => {
+      this.#colors = {};
+      if (this.#bokehDocument) this.draw();
+    };
+    const embedded = await embedLayout(Bokeh, this.model, this.el, target, repainted);
+    if (!embedded) return;
+    if (!target.isConnected) return embedded.free(); // another layout has come meanwhile
+    this.#bokehDocument = embedded.bokehDocument;
+    this.#root = embedded.root;
+    this.#free = embedded.free;
+    const plots = [...this.#bokehDocument._all_models.values()].filter((m) => m.type === "Figure");
+    const chosen = this.saved.value;
+    this.saved.replaceChildren(...plots.map((plot) => new Option(plot.title.text, plot.name)));
+    if (plots.some((plot) => plot.name === chosen)) this.saved.value = chosen;
+    this.draw();
   }
 
   // Draw once per animation frame at most: a slow browser drops frames instead of queueing them.
@@ -116,13 +235,45 @@ class View {
 
   draw() {
     this.#due = false;
-    if (!this.#bokehDocument) return;
-    for (const [name, columns] of Object.entries(this.store.sources)) {
-      const latest = columns.time?.at(-1);
-      const ago = columns.time?.map((time) => time - latest);
-      this.#bokehDocument.get_model_by_name(name).data = { ...columns, ago };
+    const page = this.#bokehDocument;
+    if (!page) return;
+    const { now, texts, sources } = this.store;
+    const window = this.model.get("window");
+    if (now && this.el.dataset.now !== String(now)) {
+      this.el.dataset.now = now;
+      page.get_model_by_name("time-range").setv({ start: now - window, end: now });
+      page.get_model_by_name("time-ticks").ticks = timeTicks(window, now);
+    }
+    for (const [name, text] of Object.entries(texts)) {
+      const entry = page.get_model_by_name(name);
+      if (entry && (entry.label?.value !== text || entry.visible !== Boolean(text)))
+        entry.setv({ label: { value: text }, visible: Boolean(text) });
+    }
+    for (const [name, columns] of Object.entries(sources)) {
+      const color = columns.paint?.map((paint) => this.#css(paint));
+      const source = page.get_model_by_name(name);
+      if (source) source.data = color ? { ...columns, color } : { ...columns };
     }
     this.#drawCounters(this.store.counters);
+  }
+
+  #css(name) {
+    return (this.#colors[name] ??= getComputedStyle(this.el)
+      .getPropertyValue(`--ucxnb-${name}`)
+      .trim());
+  }
+
+  async save(name, format) {
+    const plot = [...viewsBelow(this.#root)].find((view) => view.model.name === name);
+    const layer = plot.export(format, true);
+    if (format === "png") {
+      const context = layer.canvas.getContext("2d");
+      context.globalCompositeOperation = "destination-over"; // the plot itself has no background
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.fillStyle = this.#css("background");
+      context.fillRect(0, 0, layer.canvas.width, layer.canvas.height);
+    }
+    saveBlob(`${name}.${format}`, await layer.to_blob());
   }
 
   #drawCounters({ pairs = [], singles = [] }) {
@@ -157,11 +308,23 @@ class View {
     this.counters.replaceChildren(table);
   }
 
+  // The kernel may have died, or the network: then nobody tells the page that nothing comes.
+  #moving() {
+    if (this.model.get("replay")) return "replay";
+    const silence = Date.now() - this.store.heard;
+    return silence > Math.max(LEAST_SILENCE, 3000 * this.model.get("interval")) ? "silent" : "live";
+  }
+
   #showState() {
     const ended = this.model.get("ended");
     const paused = this.model.get("paused");
-    this.badge.textContent = ended || (paused ? "paused" : "live");
-    this.badge.dataset.state = ended ? "ended" : paused ? "paused" : "live";
+    const state = ended ? "ended" : paused ? "paused" : this.#moving();
+    const since = new Date(this.store.heard).toLocaleTimeString();
+    const word = { ended, silent: `no news since ${since}` }[state] ?? state;
+    const text = [word, ended ? "" : this.model.get("gone")].filter(Boolean).join(", ");
+    if (this.badge.textContent === text) return; // else screen readers would say it every second
+    this.badge.textContent = text;
+    this.badge.dataset.state = state;
     this.button.textContent = paused ? "Resume" : "Pause";
     this.button.setAttribute("aria-pressed", String(paused));
     this.button.hidden = Boolean(ended);
