@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 import reliability_rows
 import uvloop
@@ -15,8 +17,14 @@ from ucxnb import UcxWorker
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _libraries_are_warm() -> None:
-    # UCX and libuv open a few descriptors once per process and keep them: before the first count.
+def _libraries_are_warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # UCX and libuv open a few descriptors once per process and keep them, and Arrow a few threads:
+    # before the first count.
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    path = tmp_path_factory.mktemp("warm") / "a.parquet"
+    pd.DataFrame({"x": ["a"]}).to_parquet(path)
+    pd.read_parquet(path)
     uvloop.run(asyncio.sleep(0))
     with UcxWorker() as server, UcxWorker() as client:
         endpoint_id = client.connect(server.create_listener().address)

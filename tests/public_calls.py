@@ -95,6 +95,8 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "is_connected": ([things], {}),
     "history": ([], {}),
     "refusals": ([], {}),
+    "events": ([], {}),
+    "snapshot": ([], {}),
     "disconnect": (["stranger"], {"timeout": st.one_of(timeouts, st.none())}),
     "connect": ([things.filter(lambda thing: not isinstance(thing, str))], _timeout),
     "keep_connected": (
@@ -166,6 +168,8 @@ def plain_arguments(pair: Pair) -> list[tuple[str, tuple[Any, ...], dict[str, An
         ("is_connected", (peer,), {}),
         ("history", (), {}),
         ("refusals", (), {}),
+        ("events", (), {}),
+        ("snapshot", (), {}),
         ("disconnect", (2**23,), {}),
         ("connect", ("127.0.0.1:1",), {}),
         ("keep_connected", ("127.0.0.1:1",), {}),

@@ -205,10 +205,12 @@ def test_a_docstring_names_its_errors():
         name for name in public_methods() if not documented_errors(getattr(UcxWorker, name))
     } == {
         "endpoints",
+        "events",
         "get_endpoint_ids",
         "history",
         "is_connected",
         "refusals",
+        "snapshot",
     }
     assert ucxnb.OperationTimeoutError not in documented_errors(UcxWorker.try_receive_tag)
     assert ucxnb.BufferTooSmallError in documented_errors(UcxWorker.try_receive_message)

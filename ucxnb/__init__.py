@@ -14,8 +14,11 @@ from . import errors
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo, EndpointState
 from .errors import *  # noqa: F403  (the list is errors.__all__)
+from .events import Event, EventKind
+from .histogram import Histogram
 from .message import Message
 from .refusals import Refusal, Refusals
+from .snapshot import EngineHealth, Snapshot
 from .stats import Rates, StatsHistory, TrafficStats, WorkerStats
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from .nesting import enable_nested_asyncio
     from .reconnect import KeptConnection, Loss
     from .request import Request, as_completed, wait_all, wait_any
+    from .traffic import TrafficGenerator
     from .worker import UcxWorker
 
 __version__ = _version("ucxnb")
@@ -35,6 +39,7 @@ _LAZY = {
     "Listener": ".frontdoor",
     "Loss": ".reconnect",
     "Request": ".request",
+    "TrafficGenerator": ".traffic",
     "UcxWorker": ".worker",
     "UnprotectedListenerWarning": ".frontdoor",
     "as_completed": ".request",
@@ -47,6 +52,10 @@ __all__ = [
     "EchoPeer",
     "EndpointInfo",
     "EndpointState",
+    "EngineHealth",
+    "Event",
+    "EventKind",
+    "Histogram",
     "KeptConnection",
     "Listener",
     "Loss",
@@ -55,8 +64,10 @@ __all__ = [
     "Refusal",
     "Refusals",
     "Request",
+    "Snapshot",
     "StatsHistory",
     "ThreadMode",
+    "TrafficGenerator",
     "TrafficStats",
     "UcxWorker",
     "UnprotectedListenerWarning",

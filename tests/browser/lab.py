@@ -14,8 +14,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import nbformat
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -44,15 +46,16 @@ _RUN_CELL = """(i) => {
 
 
 class LabServer:
-    """A JupyterLab server on a free port, with all its files in one folder."""
+    """A JupyterLab or Notebook 7 server on a free port, with all its files in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: str = "lab") -> None:
         self.folder = folder
+        self.program = program
         self.token = secrets.token_hex(8)
         self.notebooks = folder / "notebooks"
         self.notebooks.mkdir(parents=True, exist_ok=True)
         self.log = folder / "lab.log"
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[LabServer]:
@@ -70,14 +73,12 @@ class LabServer:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         command = [
-            *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+            *(sys.executable, "-m", "jupyter", self.program, "--no-browser", "--allow-root"),
             f"--port={self.url.rpartition(':')[2]}",
             "--ServerApp.port_retries=0",
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={self.notebooks}",
-            f"--LabApp.workspaces_dir={home / 'workspaces'}",
-            "--LabApp.expose_app_in_browser=True",
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            *self._options(home),
         ]
         with self.log.open("w") as log:
             process = subprocess.Popen(
@@ -88,7 +89,7 @@ class LabServer:
                 env={**os.environ, **{key: str(value) for key, value in settings.items()}},
             )
             try:
-                self._wait_until_up(process)
+                wait_until_up(process, f"{self.url}/api/status?token={self.token}", self.log)
                 yield self
             finally:
                 process.terminate()
@@ -98,16 +99,14 @@ class LabServer:
                     process.kill()
                     process.wait()
 
-    def _wait_until_up(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                break
-            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-                urllib.request.urlopen(f"{self.url}/api/status?token={self.token}", timeout=2)
-                return
-            time.sleep(0.2)
-        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-3000:]}")
+    def _options(self, home: Path) -> list[str]:
+        if self.program == "notebook":
+            return ["--JupyterNotebookApp.expose_app_in_browser=True"]
+        return [
+            f"--LabApp.workspaces_dir={home / 'workspaces'}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]
 
 
 class LabPage:
@@ -179,21 +178,59 @@ class LabPage:
             self.outside.append(url)
 
 
+def press(panel: Locator, label: str) -> None:
+    """Click the visible button of that label."""
+    words = re.compile(rf"^\s*{label}\s*$")
+    panel.get_by_role("button").filter(has_text=words).locator("visible=true").click()
+
+
+def serious_faults(page: Page) -> list[str]:
+    """What axe-core finds in a control room that keeps somebody from using it."""
+    found = Axe().run(page, context=".ucxnb-room").response["violations"]
+    return [
+        f"{v['id']}: {v['help']}: {node['html'][:200]} {node['any'][:1]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"][:3]
+    ]
+
+
 @contextlib.contextmanager
 def chromium_page(server: LabServer, width: int = 1280, height: int = 1000) -> Iterator[LabPage]:
     """Open a fresh browser on a server."""
+    with browser_page(width, height) as page:
+        yield LabPage(server, page)
+
+
+@contextlib.contextmanager
+def browser_page(
+    width: int = 1280, height: int = 1000, color_scheme: Literal["light", "dark"] = "light"
+) -> Iterator[Page]:
+    """Open a fresh browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=list(_CHROMIUM_FLAGS)
         )
         try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            yield LabPage(server, page)
+            viewport = {"width": width, "height": height}
+            yield browser.new_page(viewport=viewport, color_scheme=color_scheme)
         finally:
             browser.close()
 
 
-def _free_port() -> int:
+def wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until a server answers; fail with what it wrote if it ends, or does not."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            urllib.request.urlopen(url, timeout=2)
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def free_port() -> int:
+    """A port that nobody has."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

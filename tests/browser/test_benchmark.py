@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, LabPage, LabServer, chromium_page
-from playwright.sync_api import Locator, Page, expect
+from lab import CHROMIUM, LabPage, LabServer, chromium_page, press
+from playwright.sync_api import Page, expect
 from plots import source_columns
 
 pytestmark = [
@@ -38,11 +37,6 @@ def lab(tmp_path: Path) -> Iterator[LabPage]:
         yield page
         assert not page.errors
         assert not page.outside, "the page asked for something outside the server"
-
-
-def press(panel: Locator, label: str) -> None:
-    words = re.compile(rf"^\s*{label}\s*$")
-    panel.get_by_role("button").filter(has_text=words).locator("visible=true").click()
 
 
 def names(page: Page) -> list[str]:

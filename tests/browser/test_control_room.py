@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, LabPage, LabServer, chromium_page
-from playwright.sync_api import Locator, expect
+from lab import CHROMIUM, LabPage, LabServer, chromium_page, press
+from playwright.sync_api import expect
 from plots import latest_point, updates_between, wait_for_plots, watch_updates
 
 pytestmark = [
@@ -37,11 +36,6 @@ def lab(tmp_path: Path) -> Iterator[LabPage]:
         yield page
         assert not page.errors
         assert not page.outside, "the page asked for something outside the server"
-
-
-def press(panel: Locator, label: str) -> None:
-    words = re.compile(rf"^\s*{label}\s*$")
-    panel.get_by_role("button").filter(has_text=words).locator("visible=true").click()
 
 
 def wait_for_growth(lab: LabPage, source: str, after: float) -> None:

@@ -12,6 +12,7 @@ from .connect_panel import ConnectPanel
 from .control_room import ControlRoom
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
+from .traffic_panel import TrafficPanel
 
 __all__ = [
     "BenchPanel",
@@ -20,4 +21,5 @@ __all__ = [
     "ControlRoom",
     "ReceivePanel",
     "SendPanel",
+    "TrafficPanel",
 ]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ..text import size_text
 from .choices import offer, offer_endpoints
 from .fields import button, buttons, choice, text_field
 from .job import Job
 from .panel import Panel
+from .size_range import SizeRange
 from .watch import Sight
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = ["BenchPanel"]
 
 _NEW_PROCESS = "a new process on this machine"
 _WAYS = {"auto": "UCX's choice", "shm": "shared memory", "tcp": "TCP"}
-_SMALLEST, _LARGEST = 0, 28  # powers of two that the slider offers: 1 B to 256 MiB
 
 
 class BenchPanel(Panel):
@@ -46,7 +45,7 @@ class BenchPanel(Panel):
         Whom to measure with: an endpoint id, or 0 for a new process on this machine.
     transport : ipywidgets.Dropdown
         Which way to that new process: ``"auto"``, ``"shm"`` or ``"tcp"``.
-    sizes : ipywidgets.SelectionRangeSlider
+    sizes : SizeRange
         Smallest and largest message, bytes, powers of two from 1 to 256 MiB.
     name : ipywidgets.Text
         What the next run is called; empty names it by what it measures.
@@ -82,6 +81,8 @@ class BenchPanel(Panel):
         ):
             self._on_click(control, action)
         self.peer.observe(lambda _: self._show_transport(), "value")
+        self.python_line.follow(self._code, self.peer, self.transport, self.sizes, self.limit)
+        self.python_line.show(self._code)
         offer_endpoints(self.peer, (), _NEW_PROCESS)
         form = ipywidgets.Box([self.peer, self.transport, self.sizes, self.name])
         form.add_class("ucxnb-field-rows")
@@ -102,15 +103,7 @@ class BenchPanel(Panel):
         self.peer = choice("Peer", "Whom to measure with")
         self.transport = choice("Transport", "Which way the messages may go to a new process")
         offer(self.transport, [(label, way) for way, label in _WAYS.items()])
-        powers = range(_SMALLEST, _LARGEST + 1)
-        self.sizes = ipywidgets.SelectionRangeSlider(
-            options=[(size_text(1 << power), 1 << power) for power in powers],
-            value=(8, 4 << 20),
-            description="Sizes",
-            tooltip="Smallest and largest message",
-            continuous_update=False,
-            layout={"width": "auto"},
-        )
+        self.sizes = SizeRange(8, 4 << 20)
         self.name = text_field(
             "Name", "", "What the run is called in the plots", "named by what it measures"
         )
@@ -220,9 +213,28 @@ class BenchPanel(Panel):
                 )
                 return self._measure(measurement, len(sizes))
 
+        self.python_line.show(self._code)
         self._progress.value, self._time_left.value = 0.0, "starting"
         who = peer if endpoint_id else f"a new process, {peer}"
         self._start(f"Measuring with {who} …", work)
+
+    def _code(self, worker: str) -> str:
+        low, high = self.sizes.value
+        limit = "" if self.limit.value else ", limit=False"
+        measured = f"Measurement({{}}, sizes_between({low}, {high}){limit})"
+        if self.peer.value:
+            names, before = "Measurement", ""
+            loop = f"for row in {measured.format(f'{worker}, {self.peer.value}')}:"
+        else:
+            names, before = (
+                "Measurement, private_pair",
+                f'with private_pair("{self.transport.value}") as pair:\n    ',
+            )
+            loop = f"for row in {measured.format('*pair')}:"
+        indent = "    " * (2 if before else 1)
+        return (
+            f"from ucxnb.bench import {names}, sizes_between\n\n{before}{loop}\n{indent}print(row)"
+        )
 
     def _measure(self, measurement: Measurement, count: int) -> str:
         self._measurement = measurement

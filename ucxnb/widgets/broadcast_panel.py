@@ -50,6 +50,8 @@ class BroadcastPanel(Panel):
         self._starters = (self.broadcast_button,)
         self._on_click(self.broadcast_button, self._broadcast)
         self._show_audience(0)
+        self.python_line.follow(self._code, self.tag, self.payload.kind, *self.payload.fields)
+        self.python_line.show(self._code)
         form = ipywidgets.VBox([self._audience, self.tag, self.payload])
         form.add_class("ucxnb-form")
         return form, buttons(self.broadcast_button)
@@ -70,19 +72,25 @@ class BroadcastPanel(Panel):
         if value != self._audience.value:
             self._audience.value = value
 
+    def _code(self, worker: str) -> str:
+        imports, data = self.payload.code()
+        line = f"{worker}.broadcast_tag({parse_tag(self.tag.value)}, {data})"
+        return f"{imports}\n\n{line}" if imports else line
+
     def _broadcast(self) -> None:
-        tag, data = parse_tag(self.tag.value), self.payload.read()
+        tag, payload = parse_tag(self.tag.value), self.payload.read()
+        self.python_line.show(self._code)
 
         def work(job: Job) -> str:
             from ..errors import BroadcastError
 
             try:
-                reached = self._worker.broadcast_tag(tag, data, timeout=_TIMEOUT)
+                reached = self._worker.broadcast_tag(tag, payload.data, timeout=_TIMEOUT)
             except BroadcastError as error:
                 raise ValueError(_failure(error.delivered, error.failed)) from None
             if not reached:
                 raise ValueError("nobody to send to: connect to a peer first")
-            return f"Sent {human_bytes(len(data))} to {_ids(reached)}."
+            return f"Sent {human_bytes(payload.nbytes)} to {_ids(reached)}."
 
         self._start("Sending to every connection …", work)
 

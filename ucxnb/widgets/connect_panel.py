@@ -32,6 +32,8 @@ class ConnectPanel(Panel):
     ----------
     address, listen_address : ipywidgets.Text
         ``host:port`` to connect to, and to listen on.
+    keep : ipywidgets.Checkbox
+        Whether to connect again when the connection is lost (`UcxWorker.keep_connected`).
     connect_button, listen_button, disconnect_button, unlisten_button : ipywidgets.Button
         What they say.
     endpoint, listener : ipywidgets.Dropdown
@@ -45,6 +47,13 @@ class ConnectPanel(Panel):
             "Connect to", "", "Address of a peer that listens, host:port", "127.0.0.1:8080"
         )
         self.connect_button = button("Connect", "plug", "Connect to this address", "primary")
+        self.keep = ipywidgets.Checkbox(
+            value=False,
+            description="Reconnect when lost",
+            tooltip="Connect again whenever the connection is lost",
+            indent=False,
+            layout={"width": "auto"},
+        )
         self.listen_address = text_field(
             "Listen on",
             "127.0.0.1:0",
@@ -62,7 +71,7 @@ class ConnectPanel(Panel):
         self._endpoint_row = _row(self.endpoint, self.disconnect_button)
         rows = ipywidgets.Box(
             [
-                _row(self.address, self.connect_button),
+                _row(self.address, self.keep, self.connect_button),
                 _row(self.listen_address, self.listen_button),
                 self._endpoint_row,
                 self._listening_row,
@@ -79,6 +88,13 @@ class ConnectPanel(Panel):
             self.disconnect_button,
             self.unlisten_button,
         )
+        for code, control in (
+            (self._connect_code, self.address),
+            (self._connect_code, self.keep),
+            (self._listen_code, self.listen_address),
+        ):
+            self.python_line.follow(code, control)
+        self.python_line.show(self._connect_code)
         self._show_rows(False, False)
         return rows, self._note, self._table, self._kept
 
@@ -109,21 +125,38 @@ class ConnectPanel(Panel):
             row.layout.visibility = "visible" if shown else "hidden"
             row.layout.display = None if endpoints or listeners else "none"
 
-    def _connect(self) -> None:
+    def _address(self) -> str:
         address = self.address.value.strip()
         if not address:
             raise ValueError("which address? Write it as 127.0.0.1:8080")
+        return address
+
+    def _connect_code(self, worker: str) -> str:
+        if self.keep.value:
+            return f"link = {worker}.keep_connected({self._address()!r})"
+        return f"endpoint_id = {worker}.connect({self._address()!r})"
+
+    def _listen_code(self, worker: str) -> str:
+        return f"listener = {worker}.create_listener({self.listen_address.value.strip()!r})"
+
+    def _connect(self) -> None:
+        self.python_line.show(self._connect_code)
+        address, keep = self._address(), self.keep.value
 
         def work(job: Job) -> str:
             limit = self._worker.config.connect_timeout
             timeout = _CONNECT_TIMEOUT if limit is None else limit
-            endpoint_id = self._worker.connect(address, timeout=timeout)
-            return f"Connected to {address} as endpoint {endpoint_id}."
+            if not keep:
+                endpoint_id = self._worker.connect(address, timeout=timeout)
+                return f"Connected to {address} as endpoint {endpoint_id}."
+            link = self._worker.keep_connected(address, timeout=timeout)
+            return f"Connected to {address} as endpoint {link.endpoint_id}, and kept so."
 
         self._start(f"Connecting to {address} …", work)
 
     def _listen(self) -> None:
         address = self.listen_address.value.strip()
+        self.python_line.show(self._listen_code)
 
         def work(job: Job) -> str:
             listener = self._worker.create_listener(address)
@@ -135,6 +168,7 @@ class ConnectPanel(Panel):
         endpoint_id = self.endpoint.value
         if not endpoint_id:
             raise ValueError("there is no connection to close")
+        self.python_line.show(lambda worker: f"{worker}.disconnect({endpoint_id})")
 
         def work(job: Job) -> str:
             self._worker.disconnect(endpoint_id)
@@ -146,6 +180,13 @@ class ConnectPanel(Panel):
         listener = self.listener.value
         if listener is None:
             raise ValueError("nothing listens")
+        self.python_line.show(
+            lambda worker: (
+                f"for listener in {worker}.listeners:\n"
+                f"    if listener.address == {listener.address!r}:\n"
+                "        listener.close()"
+            )
+        )
 
         def work(job: Job) -> str:
             listener.close()
@@ -154,7 +195,7 @@ class ConnectPanel(Panel):
         self._start(f"Closing {listener.address} …", work)
 
 
-def _row(field: ipywidgets.Widget, action: ipywidgets.Button) -> ipywidgets.HBox:
-    row = ipywidgets.HBox([field, action])
+def _row(*controls: ipywidgets.Widget) -> ipywidgets.HBox:
+    row = ipywidgets.HBox(controls)
     row.add_class("ucxnb-field-row")
     return row

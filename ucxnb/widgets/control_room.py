@@ -14,6 +14,7 @@ from .connect_panel import ConnectPanel
 from .panel import Panel, close_parts, stylesheet
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
+from .traffic_panel import TrafficPanel
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ControlRoom(ipywidgets.VBox):
     send_panel : SendPanel
     broadcast_panel : BroadcastPanel
     receive_panel : ReceivePanel
+    traffic_panel : TrafficPanel
     bench_panel : BenchPanel
     dashboard : ucxnb.dashboard.Dashboard
     """
@@ -56,12 +58,21 @@ class ControlRoom(ipywidgets.VBox):
         self.send_panel = SendPanel(worker, in_room=True)
         self.broadcast_panel = BroadcastPanel(worker, in_room=True)
         self.receive_panel = ReceivePanel(worker, in_room=True)
+        self.traffic_panel = TrafficPanel(worker, in_room=True, folded=True)
         self.bench_panel = BenchPanel(worker, in_room=True, folded=True)
-        messaging = (self.send_panel, self.receive_panel, self.broadcast_panel)
-        panels: tuple[Panel, ...] = (self.connect_panel, *messaging, self.bench_panel)
-        traffic = ipywidgets.VBox([self.dashboard.widget])
-        traffic.add_class("ucxnb-panel")
-        messages = ipywidgets.HBox(messaging)
+        panels: tuple[Panel, ...] = (
+            self.connect_panel,
+            self.send_panel,
+            self.broadcast_panel,
+            self.receive_panel,
+            self.traffic_panel,
+            self.bench_panel,
+        )
+        plots = ipywidgets.VBox([self.dashboard.widget])
+        plots.add_class("ucxnb-panel")
+        sending = ipywidgets.VBox([self.send_panel, self.broadcast_panel])
+        sending.add_class("ucxnb-column")
+        messages = ipywidgets.HBox([sending, self.receive_panel])
         messages.add_class("ucxnb-columns")
         title = ipywidgets.HTML(
             '<div class="ucxnb-title" role="heading" aria-level="2">Control room'
@@ -72,7 +83,8 @@ class ControlRoom(ipywidgets.VBox):
             title,
             self.connect_panel,
             messages,
-            traffic,
+            self.traffic_panel,
+            plots,
             self.bench_panel,
         )
         self.add_class("ucxnb-room")

@@ -11,6 +11,7 @@ import ipywidgets
 
 from ..dashboard.cell import close_with_cell, forget
 from .job import Job
+from .python_line import PythonLine
 from .status import StatusLine
 from .watch import Sight, Watch
 
@@ -33,6 +34,11 @@ class Panel(ipywidgets.VBox):
         Whether a control room looks after style sheet, refreshing and closing.
     folded : bool
         Whether it shows its title only, until it is opened by the button beside it.
+
+    Attributes
+    ----------
+    python_line : PythonLine
+        The code that does in a cell what the controls say; its ``text``.
     """
 
     _title = ""
@@ -41,6 +47,7 @@ class Panel(ipywidgets.VBox):
         super().__init__()
         self._worker = worker
         self._status = StatusLine()
+        self.python_line = PythonLine(worker)
         self._job: Job | None = None
         self._job_lock = threading.Lock()
         self._starters: tuple[ipywidgets.Widget, ...] = ()
@@ -50,7 +57,7 @@ class Panel(ipywidgets.VBox):
         self._watch: Watch | None = None
         controls = self._build()
         first = [] if in_room else [stylesheet()]
-        body = (*controls, self._status)
+        body = (*controls, self._status, self.python_line)
         if folded:
             self.children = (*first, *_foldable(self._title, body))
         else:
@@ -93,7 +100,7 @@ class Panel(ipywidgets.VBox):
             self._job.ask_to_stop()
         for widget in _descendants(self):
             if widget.has_trait("disabled"):
-                widget.disabled = True
+                widget.disabled = True  # what was typed stays, to copy it
         self._status.say(reason, "error")
 
     def close(self) -> None:

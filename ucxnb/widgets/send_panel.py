@@ -9,11 +9,11 @@ import ipywidgets
 
 from ..dashboard.units import human_bytes
 from ..text import parse_tag
-from .choices import offer_endpoints
-from .fields import button, buttons, choice, text_field
+from .choices import EndpointChoice
+from .fields import button, buttons, text_field
 from .job import Job
 from .panel import Panel
-from .payload import PayloadInput
+from .payload import Payload, PayloadInput
 from .watch import Sight
 
 __all__ = ["SendPanel"]
@@ -31,8 +31,8 @@ class SendPanel(Panel):
 
     Attributes
     ----------
-    endpoint : ipywidgets.Dropdown
-        Whom to send to.
+    endpoint : EndpointChoice
+        Whom to send to. It stays with a connection that was lost, until it is back.
     tag : ipywidgets.Text
         The tag, decimal or ``0x`` hex.
     payload : PayloadInput
@@ -46,7 +46,7 @@ class SendPanel(Panel):
     _title = "Send"
 
     def _build(self) -> Sequence[ipywidgets.Widget]:
-        self.endpoint = choice("To", "Endpoint to send to")
+        self.endpoint = EndpointChoice("To", "Endpoint to send to")
         self.tag = text_field("Tag", "1", "Tag of the message, such as 7 or 0x1f")
         self.payload = PayloadInput()
         self.repeat = ipywidgets.BoundedIntText(
@@ -66,7 +66,15 @@ class SendPanel(Panel):
         self._starters, self._stoppers = (self.send_button,), (self.stop_button,)
         self._on_click(self.send_button, self._start_sending)
         self._on_click(self.stop_button, self._stop)
-        offer_endpoints(self.endpoint, (), "")
+        self.python_line.follow(
+            self._code,
+            self.endpoint,
+            self.tag,
+            self.repeat,
+            self.payload.kind,
+            *self.payload.fields,
+        )
+        self.python_line.show(self._code)
         form = ipywidgets.VBox([self.endpoint, self.tag, self.payload, self.repeat])
         form.add_class("ucxnb-form")
         return form, buttons(self.send_button, self.stop_button), self._progress
@@ -79,7 +87,7 @@ class SendPanel(Panel):
         sight : Sight
             What the watch saw; the panel keeps nothing of it.
         """
-        offer_endpoints(self.endpoint, sight.endpoints, "")
+        self.endpoint.refresh(sight)
         if self._progress.value != self._sent and self._progress.max > 1:
             self._progress.value = self._sent
 
@@ -87,7 +95,8 @@ class SendPanel(Panel):
         endpoint_id, tag, count = self.endpoint.value, parse_tag(self.tag.value), self.repeat.value
         if not endpoint_id:
             raise ValueError("nobody to send to: connect to a peer first")
-        data = self.payload.read()
+        payload = self.payload.read()
+        self.python_line.show(self._code)
         self._sent = 0
         with self._progress.hold_sync():
             self._progress.value, self._progress.max = 0, count
@@ -96,18 +105,31 @@ class SendPanel(Panel):
         def work(job: Job) -> str:
             began = time.monotonic()
             while self._sent < count and not job.stopping:
-                self._send_one(endpoint_id, tag, data)
+                self._send_one(endpoint_id, tag, payload)
                 self._sent += 1
             self._progress.value = self._sent
-            return self._summary(endpoint_id, len(data), count, time.monotonic() - began)
+            return self._summary(endpoint_id, payload.nbytes, count, time.monotonic() - began)
 
         self._start(f"Sending to endpoint {endpoint_id} …", work)
 
-    def _send_one(self, endpoint_id: int, tag: int, data: bytes) -> None:
+    def _code(self, worker: str) -> str:
+        imports, data = self.payload.code()
+        to, tag, count = (
+            self.endpoint.value or "endpoint_id",
+            parse_tag(self.tag.value),
+            self.repeat.value,
+        )
+        lines = [imports, ""] if imports else []
+        if count > 1:
+            lines += [f"data = {data}", f"for _ in range({count}):"]
+        indent, what = ("    ", "data") if count > 1 else ("", data)
+        return "\n".join([*lines, f"{indent}{worker}.send_tag({to}, {tag}, {what})"])
+
+    def _send_one(self, endpoint_id: int, tag: int, payload: Payload) -> None:
         from ..errors import OperationTimeoutError
 
         try:
-            self._worker.send_tag(endpoint_id, tag, data, timeout=_SEND_TIMEOUT)
+            self._worker.send_tag(endpoint_id, tag, payload.data, timeout=_SEND_TIMEOUT)
         except OperationTimeoutError:
             # UCX cannot take a send back, so sending the same message again would double it.
             raise ValueError(

@@ -66,6 +66,7 @@ class Watch:
     def __init__(self, worker: UcxWorker, watchers: tuple[_Watcher, ...]) -> None:
         self._worker = worker
         self._watchers = watchers
+        self._tick()  # so that the panels know the endpoints as soon as they are made
         self._ticker = Ticker("ucxnb-panels", _INTERVAL, self._tick)
 
     @property

@@ -9,23 +9,18 @@ import sys
 import threading
 from collections.abc import Iterator
 
-import ipywidgets
 import pytest
+import traitlets
 from eventually import eventually
 
 from ucxnb import EchoPeer, UcxWorker
 from ucxnb.bench import BenchPartner, BenchRow, BenchRun
 from ucxnb.dashboard.bench_chart import COLORS, BenchChart
 from ucxnb.widgets import BenchPanel, ControlRoom
+from ucxnb.widgets.panel import close_parts
+from ucxnb.widgets.size_range import SizeRange
 
 RUN = BenchRun("saved", (BenchRow(8, 10, 1.0, 2.0, 3.0, 1e6, 0.5, 2e6),), ("tcp/lo",))
-
-
-@pytest.fixture(autouse=True)
-def _all_widgets_closed() -> Iterator[None]:
-    before = set(ipywidgets.widgets.widget._instances)
-    yield
-    assert set(ipywidgets.widgets.widget._instances) == before
 
 
 @pytest.fixture
@@ -200,3 +195,17 @@ def test_in_the_control_room_it_is_folded_until_opened():
 def test_its_import_is_cheap():
     code = "import sys, ucxnb.widgets; sys.exit(any(n in sys.modules for n in ('bokeh', 'pandas')))"
     assert subprocess.run([sys.executable, "-P", "-c", code], timeout=60).returncode == 0
+
+
+def test_the_smaller_size_is_first_whichever_list_it_is_chosen_in() -> None:
+    sizes = SizeRange(8, 1024)
+    smallest, largest = sizes.children
+    smallest.value = 4096
+    assert sizes.value == (1024, 4096)
+    assert (smallest.value, largest.value) == (1024, 4096)
+    sizes.value = (16, 2)
+    assert (smallest.value, largest.value) == (2, 16)
+    with pytest.raises(traitlets.TraitError, match="power of two"):
+        sizes.value = (3, 8)
+    close_parts(sizes)
+    sizes.close()
