@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--idle-seconds", type=float, default=5.0)
     parser.add_argument("--waiting", type=int, nargs="+", default=growth_waiting.COUNTS)
     parser.add_argument("--lengths", type=int, nargs="+", default=growth_history.LENGTHS)
-    parser.add_argument("--points", type=int, nargs="+", default=growth_history.POINTS)
+    parser.add_argument("--samples", type=int, nargs="+", default=growth_history.SAMPLES)
     options = parser.parse_args()
     if importlib.util.find_spec("matplotlib") is None:
         sys.exit("the plots need matplotlib: pip install 'ucxnb[bench]'")
@@ -37,7 +37,7 @@ def main() -> None:
     measure = {
         "endpoints": lambda: growth_endpoints.run(tuple(options.endpoints), options.idle_seconds),
         "waiting": lambda: growth_waiting.run(tuple(options.waiting)),
-        "history": lambda: growth_history.run(tuple(options.lengths), tuple(options.points)),
+        "history": lambda: growth_history.run(tuple(options.lengths), tuple(options.samples)),
     }
     for part in options.only:
         file = options.out / f"growth-{part}.json"

@@ -15,8 +15,9 @@ from ucxnb import StatsHistory, WorkerStats
 
 # An hour and a day of one sample a second, and a day of ten; the most that a worker takes.
 LENGTHS = (600, 3_600, 86_400, 864_000, 1_000_000)
-# Points in a dashboard's plots; the last is the most it takes.
-POINTS = (600, 2_000, 6_000, 20_000)
+# What a dashboard has seen at ten samples a second: a minute, ten, an hour, a day.
+SAMPLES = (600, 6_000, 36_000, 864_000)
+STEP = 0.1  # seconds
 PAGE = 4096
 REPEATS = 5
 
@@ -63,20 +64,23 @@ def measure_history(length: int) -> dict[str, float]:
     }
 
 
-def measure_dashboard(points: int) -> dict[str, float]:
-    """One update of a dashboard whose window is full, and one with all of its points."""
+def measure_dashboard(samples: int) -> dict[str, float]:
+    """One update of a dashboard that has seen so many samples, and one with all of its points."""
     from ucxnb import UcxWorker
     from ucxnb.dashboard import Dashboard
+    from ucxnb.dashboard.series import Tiers
 
     sent: list[int] = []
     with UcxWorker() as worker:
-        # The thread ticks once and then never again: the ticks here are ours.
-        dashboard = Dashboard(worker, interval=60.0, window=60.0 * (points - 1))
+        dashboard = Dashboard(worker, interval=STEP)
+        dashboard._ticker.stop()  # the ticks here are ours
         dashboard.widget.send = lambda content, buffers: sent.append(sum(map(len, buffers)))
-        time.sleep(0.2)
-        for component in dashboard._components:
-            for i in range(points):
-                component.series.append(*[i] * len(component.series.columns))
+        start = time.time() - STEP * samples
+        for feed in dashboard._components.feeds.values():
+            if isinstance(feed, Tiers):
+                for i in range(samples):
+                    feed.append(start + STEP * i, *[i] * (len(feed.columns) - 1))
+        dashboard.widget.window = dashboard.widget.windows[-1]
         dashboard._tick()
 
         def tick(full: bool) -> None:
@@ -92,13 +96,13 @@ def measure_dashboard(points: int) -> dict[str, float]:
     return figures
 
 
-def run(lengths: tuple[int, ...], points: tuple[int, ...]) -> dict[str, Any]:
+def run(lengths: tuple[int, ...], samples: tuple[int, ...]) -> dict[str, Any]:
     """Each length in a process of its own: its memory starts small."""
     spawn = multiprocessing.get_context("spawn")
     table: dict[str, Any] = {}
     for name, measure, sizes in (
         ("history", measure_history, lengths),
-        ("dashboard", measure_dashboard, points),
+        ("dashboard", measure_dashboard, samples),
     ):
         rows = table.setdefault(name, {})
         for size in sizes:
@@ -111,9 +115,9 @@ def main() -> None:
     """Print the tables as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS))
-    parser.add_argument("--points", type=int, nargs="+", default=list(POINTS))
+    parser.add_argument("--samples", type=int, nargs="+", default=list(SAMPLES))
     options = parser.parse_args()
-    print(json.dumps(run(tuple(options.lengths), tuple(options.points)), indent=1))
+    print(json.dumps(run(tuple(options.lengths), tuple(options.samples)), indent=1))
 
 
 if __name__ == "__main__":

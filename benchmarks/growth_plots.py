@@ -128,10 +128,10 @@ def _history(tables: Mapping[str, Rows], axes: list[Axes]) -> None:
     panel("Add a sample", history, samples, "us", "append, us", "append when full, us")
     panel("Read all", history, samples, "ms", "snapshots(), ms", "rates(), ms")
     panel("Memory", history, samples, "MB", "memory, MB", "memory after half as many more, MB")
-    points = "points in a plot"
-    panel("Dashboard, new points", dashboard, points, "us", "update, us")
-    panel("Dashboard, all points", dashboard, points, "ms", "update with all points, ms")
-    panel("Dashboard, all points", dashboard, points, "kB sent", "all points, kB")
+    samples_seen = "samples seen"
+    panel("Dashboard, new points", dashboard, samples_seen, "us", "update, us")
+    panel("Dashboard, all points", dashboard, samples_seen, "ms", "update with all points, ms")
+    panel("Dashboard, all points", dashboard, samples_seen, "kB sent", "all points, kB")
 
 
 TIMEOUT = ("50 ms timeout, from anyone", 1e-6)

@@ -2,12 +2,15 @@
 
 Every message is checked by its content; memory is watched, and what descriptors are left behind.
 10,000 times connect, one message, disconnect: ``--messages 10000 --endpoints 1 --life 1``.
+With ``--trim`` the receiver gives free memory back to the system now and then: what it still takes
+is in use, where otherwise the allocator's holes count as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import json
 import multiprocessing
 import os
@@ -35,6 +38,7 @@ SIZES = ((64, 600), (1024, 300), (8192, 90), (65_536, 9), (1 << 20, 1))
 LARGEST = SIZES[-1][0]
 NOISE = random.Random(0).randbytes(2 * LARGEST)
 WARM = 0.2  # of the run, before memory is expected to be flat
+TRIMS = 40  # of a run with --trim
 
 
 def _plan() -> list[tuple[int, int]]:
@@ -68,8 +72,11 @@ class Task:
     seconds: float
 
 
-def serve(pipe: Connection, tls: str, life: int, progress: ctypes.Array[ctypes.c_uint64]) -> None:
+def serve(
+    pipe: Connection, tls: str, life: int, trim: int, progress: ctypes.Array[ctypes.c_uint64]
+) -> None:
     """Receive from anyone and check, until told that nobody sends any more."""
+    in_use: list[tuple[int, int]] = []  # messages, bytes
     known: dict[int, list[int]] = {}  # by endpoint: the connection's number, messages so far
     window = min(life, WINDOW)
     with UcxWorker(ucx_options=options(tls)) as worker:
@@ -94,12 +101,14 @@ def serve(pipe: Connection, tls: str, life: int, progress: ctypes.Array[ctypes.c
             progress[0] += 1
             if number % window == 0:
                 worker.send_tag(endpoint_id, TAKEN, b"%d" % number)
+            if trim and progress[0] % trim == 0:
+                in_use.append((progress[0], memory_in_use()))
             if len(known) > 1024:
                 alive = set(worker.get_endpoint_ids())
                 known = {id_: state for id_, state in known.items() if id_ in alive}
         wait_until(lambda: not worker.get_endpoint_ids())
         pipe.recv()
-        pipe.send(left_behind(before))
+        pipe.send((left_behind(before), in_use))
 
 
 @dataclass
@@ -199,6 +208,13 @@ def left_behind(before: int) -> int:
     return more
 
 
+def memory_in_use() -> int:
+    """Memory of this process, bytes, without what its allocators keep for later."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return memory_of(os.getpid()).own
+
+
 # ---- the one that watches ----
 
 
@@ -216,7 +232,8 @@ def run(choice: argparse.Namespace) -> int:
         theirs.close()
         return process, ours
 
-    server, to_server = start(serve, choice.life, progress)
+    trim = choice.messages // TRIMS if choice.trim else 0
+    server, to_server = start(serve, choice.life, trim, progress)
     address = to_server.recv()
     count = min(choice.processes, choice.endpoints)
     tasks = [
@@ -248,7 +265,8 @@ def run(choice: argparse.Namespace) -> int:
         ends = [pipe.recv() for _, pipe in senders]
         to_server.send(None)
         to_server.send(None)
-        ends.append((0, 0, to_server.recv()))
+        left, in_use = to_server.recv()
+        ends.append((0, 0, left))
     except EOFError:
         sys.exit("a process has failed: its traceback is above")
     for _, pipe in senders:
@@ -266,8 +284,14 @@ def run(choice: argparse.Namespace) -> int:
         "seconds": round(seconds, 1),
         "messages per second": round(sent / seconds),
         "descriptors left behind": max(end[2] for end in ends),
-        "memory": {name: slopes_of(samples, i) for i, name in enumerate(processes)},
+        "memory": {
+            name: slopes_of([(s.messages, s.memory[i]) for s in samples])
+            for i, name in enumerate(processes)
+        },
     }
+    if in_use:
+        used = [(messages, Memory(nbytes, nbytes)) for messages, nbytes in in_use]
+        report["memory"]["receiver"]["in use"] = slopes_of(used)["own"]
     print(json.dumps(report, indent=2))
     if choice.out:
         choice.out.write_text(json.dumps(report, indent=2) + "\n")
@@ -307,13 +331,13 @@ def show(sample: Sample, seconds: float) -> None:
     print(f"{seconds:5.0f} s {sample.messages:12,} messages; MB (its own): {memory}", flush=True)
 
 
-def slopes_of(samples: list[Sample], process: int) -> dict[str, dict[str, float]]:
+def slopes_of(samples: list[tuple[int, Memory]]) -> dict[str, dict[str, float]]:
     """Memory of a process after the warm-up and at the end of the run, and the slope between."""
-    warm = [s for s in samples if s.messages >= WARM * samples[-1].messages]
-    millions = np.array([s.messages for s in warm]) / 1e6
+    warm = [(count, memory) for count, memory in samples if count >= WARM * samples[-1][0]]
+    millions = np.array([count for count, _ in warm]) / 1e6
     slopes = {}
     for kind in Memory._fields:
-        nbytes = np.array([getattr(s.memory[process], kind) for s in warm])
+        nbytes = np.array([getattr(memory, kind) for _, memory in warm])
         slopes[kind] = {
             "MB warm": round(nbytes[0] / 1e6, 2),
             "MB at the end": round(nbytes[-1] / 1e6, 2),
@@ -332,6 +356,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="end after that in any case")
     parser.add_argument("--tls", default="", help="wires, as in UCX_TLS; UCX's own choice if empty")
     parser.add_argument("--every", type=float, default=10, help="seconds between two lines")
+    parser.add_argument(
+        "--trim", action="store_true", help="also measure what of the receiver's memory is in use"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the report")
     return run(parser.parse_args())
 

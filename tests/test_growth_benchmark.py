@@ -22,7 +22,7 @@ def run(script: str, *arguments: object) -> None:
 
 def test_growth_writes_figures_and_plots(tmp_path: Path) -> None:
     sizes = ("--endpoints", 2, "--idle-seconds", 0.1, "--waiting", 60, "--lengths", 9)
-    run("growth.py", *sizes, "--points", 9, "--out", tmp_path)
+    run("growth.py", *sizes, "--samples", 9, "--out", tmp_path)
     found = {}
     for part in ("endpoints", "waiting", "history"):
         file = tmp_path / f"growth-{part}.json"
