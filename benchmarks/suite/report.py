@@ -72,7 +72,7 @@ def _lines(figures: Figures, plots: Sequence[Path], out: Path) -> Iterator[str]:
     results = figures.results
     yield "# Results"
     yield ""
-    yield "Written by `python benchmarks/suite`; [README.md](README.md) says how to repeat it."
+    yield "Written by `python benchmarks/suite`; `benchmarks/README.md` says how to repeat it."
     yield ""
     yield from _machine(results)
     yield from _targets(figures, out)
