@@ -17,7 +17,7 @@ for _file in sorted((_DOCS.parent / "notebooks").glob("*.ipynb")):
 
 project = "ucxnb"
 author = "the ucxnb developers"
-copyright = "2026, the ucxnb developers"
+project_copyright = "2026, the ucxnb developers"
 release = version = _version("ucxnb")
 
 extensions = [

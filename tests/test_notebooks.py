@@ -60,6 +60,7 @@ WORDS = {
         "run,transports,nbytes,rounds",
         "p50_us",
     ],
+    "dashboard.ipynb": ["<LiveView", "<TrafficPanel of 'app', open>"],
 }
 # Programs that a notebook runs in a second process, and docs/examples has as well.
 PROGRAMS = {"02_client_server.ipynb": "server.py", "04_async.ipynb": "async_server.py"}
