@@ -68,4 +68,6 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "changelog": [], "coming-from-ucx-py": []}
+# Pages without others beside them need no list of those.
+_ALONE = ("index", "quickstart", "concepts", "troubleshooting", "coming-from-ucx-py", "changelog")
+html_sidebars = {page: [] for page in _ALONE}

@@ -99,6 +99,17 @@ def test_latencies_are_those_between_two_moments():
     assert math.isnan(point(idle)["p50"])
 
 
+def test_a_plot_with_nothing_to_show_says_so():
+    latency, sizes = Latency(TimeAxis(60), STEPS), SizeHistogram()
+    for plot, title in ((latency, "latency-title"), (sizes, "sizes-title")):
+        assert plot.root.title.name == title
+        assert "none yet" in plot.texts()[title]
+        later = snapshot(latencies=AFTER.latencies, sizes_sent=Histogram((1,)))
+        plot.update(moment(snapshot(), later))
+        plot.update(moment(later, later))  # it was there
+        assert plot.texts()[title] == plot.root.title.text
+
+
 def test_counters_are_those_of_all_workers_together():
     table = counter_table(Moment(5.0, (BEFORE, BEFORE), (AFTER, AFTER)))
     assert ["Throughput", "20 kB/s", "2 kB/s"] in table["pairs"]

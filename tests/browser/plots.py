@@ -9,7 +9,8 @@ from playwright.sync_api import Page
 _DOCUMENTS = """
 const copies = [...Object.values(window.__ucxnb_bokeh__ ?? {}), window.Bokeh];
 const documents = copies.filter(Boolean).flatMap((bokeh) => [...bokeh.documents]);
-const named = (name) => documents.map((d) => d.get_model_by_name(name));
+const named = (name) =>
+  documents.flatMap((d) => [...d._all_models.values()].filter((model) => model.name === name));
 const sources = (name) => named(name).filter((model) => model?.data);
 """
 
@@ -52,7 +53,7 @@ def plot_model(page: Page, name: str, path: str) -> Any:
     return page.evaluate(
         f"""([name, path]) => {{
           {_DOCUMENTS}
-          const model = sources(name).at(-1);
+          const model = named(name).at(-1);
           return model ? new Function("model", `return model.${{path}}`)(model) : null;
         }}""",
         [name, path],

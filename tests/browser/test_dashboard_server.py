@@ -129,7 +129,7 @@ def test_a_page_of_another_origin_is_refused(server: DashboardServer) -> None:
             loop.run_sync(lambda: attempt("http://evil.example"))
         assert refused.value.code == 403
     finally:
-        loop.close()
+        loop.close(all_fds=True)
 
 
 def test_an_address_that_is_taken_is_named(server: DashboardServer) -> None:

@@ -92,7 +92,10 @@ class Components:
     def texts(self) -> dict[str, str]:
         """Texts in the plots that change, by the names of their models."""
         return {
-            name: text for breakdown in self._breakdowns for name, text in breakdown.texts().items()
+            name: text
+            for component in self._components
+            if isinstance(component, Breakdown | Latency | SizeHistogram)
+            for name, text in component.texts().items()
         }
 
     def layout(self, window: float, measure: Measure, style: Style) -> LayoutDOM:

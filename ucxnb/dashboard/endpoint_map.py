@@ -25,6 +25,7 @@ _ONE_RING = 16  # peers
 _LOST_SHOWN = 10.0  # seconds
 _EDGE_NUMBERS = ("x0", "y0", "x1", "y1", "width", "x", "y")
 _EDGE_TEXTS = ("paint", "dash", "ends", "via", "transports", "state", "traffic")
+_NODE_NUMBERS = ("x", "y", "size", "label_offset")
 _NODE_TEXTS = ("paint", "label", "name", "about")
 # Paints, and what the key says; dashes tell families apart where colours cannot.
 _FAMILIES = {
@@ -87,12 +88,12 @@ class EndpointMap:
     def __init__(self, series: Table | None = None, nodes: Table | None = None) -> None:
         self.name = "edges"
         self.series = Table(_EDGE_NUMBERS, _EDGE_TEXTS) if series is None else series
-        self.nodes = Table(("x", "y", "size"), _NODE_TEXTS) if nodes is None else nodes
+        self.nodes = Table(_NODE_NUMBERS, _NODE_TEXTS) if nodes is None else nodes
         self._lost: dict[tuple[str, str], float] = {}
         self.source = _source("edges", self.series)
         node_source = _source("nodes", self.nodes)
         self.root = new_plot(
-            "map", "Who is connected to whom", 210, x_range=_range(1.9), y_range=_range(1.4)
+            "map", "Who is connected to whom", 210, x_range=_range(1.5), y_range=_range(1.3)
         )
         self.root.axis.visible = False
         self.root.grid.visible = False
@@ -116,7 +117,8 @@ class EndpointMap:
             source=self.source,
             text_font_size="10px",
             text_align="center",
-            text_baseline="middle",
+            text_baseline="bottom",
+            y_offset=-5,
             name="muted",
         )
         self.root.text(
@@ -126,7 +128,7 @@ class EndpointMap:
             source=node_source,
             text_font_size="11px",
             text_align="center",
-            y_offset=9,
+            y_offset="label_offset",
             text_baseline="top",
             name="text",
         )
@@ -164,6 +166,8 @@ class EndpointMap:
             x=[x for x, _ in places.values()],
             y=[y for _, y in places.values()],
             size=[16.0 if name in names else 10.0 for name in places],
+            # Below its node, or above where lines come from below.
+            label_offset=[-21.0 if y > 0.3 else 9.0 for _, y in places.values()],
             paint=[
                 "muted" if name in ended else "node" if name in names else "peer" for name in places
             ],
@@ -235,12 +239,13 @@ def _width(bytes_per_second: float) -> float:
 def _places(names: list[str], peers: list[str]) -> dict[str, tuple[float, float]]:
     """Put one worker in the middle, or several on a ring, and their peers around them."""
     places = {}
-    ring = 0.0 if len(names) == 1 else 0.45 if peers else 1.0
+    ring = 0.0 if len(names) == 1 else 0.5 if peers else 1.0
+    turn = 0.5 if len(names) == 2 else 0.25  # two beside each other: text fits below
     for i, name in enumerate(names):
-        places[name] = _on_ring(i, len(names), ring, 0.25)
+        places[name] = _on_ring(i, len(names), ring, turn)
     for i, peer in enumerate(peers):
         far = 1.1 if len(peers) > _ONE_RING and i % 2 else 0.8 if len(peers) > _ONE_RING else 1.0
-        places[peer] = _on_ring(i, len(peers), far, 0.0)
+        places[peer] = _on_ring(i, len(peers), far, 0.25 if len(names) == 2 else 0.0)
     return places
 
 

@@ -15,6 +15,8 @@ from .units import NANOSECONDS
 __all__ = ["Latency"]
 
 _PERCENTS = (99.9, 99.0, 50.0)
+_TITLE = "Latency of requests"
+_ALWAYS_SHOWN = (1e3, 1e5)  # nanoseconds
 
 
 class Latency(TimePlot):
@@ -36,7 +38,7 @@ class Latency(TimePlot):
             axis,
             steps,
             "latency",
-            "Latency of requests",
+            _TITLE,
             NANOSECONDS,
             0.0,
             lines,
@@ -44,6 +46,13 @@ class Latency(TimePlot):
             log=True,
             series=series,
         )
+        self._none_yet = True
+        points = [  # what stands alone between two gaps is no line
+            self.root.scatter("time", line.column, source=self.source, size=3, name=line.column)
+            for line in lines
+        ]
+        bounds = self.root.scatter([0, 0], _ALWAYS_SHOWN, alpha=0, name="none")
+        self.y_range.renderers = [*points, bounds]
 
     def update(self, moment: Moment) -> None:
         """Add the percentiles of what ended since the earlier snapshots; none if nothing did."""
@@ -53,5 +62,10 @@ class Latency(TimePlot):
                 for then, now in zip(moment.earlier, moment.later, strict=True)
             ]
         )
+        self._none_yet &= ended.total == 0
         found = ended.percentiles(_PERCENTS[::-1])[::-1]
         self.series.append(moment.time, *(math.nan if p is None else max(p, 1.0) for p in found))
+
+    def texts(self) -> dict[str, str]:
+        """The title, which says why there may be nothing to see, by the name of its model."""
+        return {"latency-title": f"{_TITLE}: none yet" if self._none_yet else _TITLE}

@@ -93,6 +93,7 @@ def new_plot(name: str, title: str, height: int, **options: Any) -> figure:
         outline_line_color=None,
         min_border_left=64,
         min_border_right=20,
+        frame_align=False,  # else titles of plots without a key would stand lower
         lod_threshold=None,
         title=Title(text=title, text_font_size="13px", standoff=4, name=f"{name}-title"),
         **options,

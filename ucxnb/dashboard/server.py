@@ -18,6 +18,7 @@ from bokeh.core.properties import value
 from bokeh.document import Document
 from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, FixedTicker, Range1d
+from bokeh.models.annotations import Title
 from bokeh.models.widgets import Div, Select, Toggle
 from bokeh.server.server import Server
 from bokeh.util.token import generate_session_id
@@ -153,7 +154,7 @@ class DashboardServer:
         self._loop.start()
         self._server.stop()
         self._server.unlisten()
-        self._loop.close()
+        self._loop.close(all_fds=True)  # connections to pages too
 
     def _listen(self, where: Address, key: bytes) -> Server:
         # The origins that are let in are to be known before the port is: it is chosen here.
@@ -242,7 +243,9 @@ class _Page:
         ticker.ticks = [now + tick for tick in time_ticks(self._window)]
         for name, text in texts.items():
             entry = self._page.get_model_by_name(name)
-            if entry is not None:
+            if isinstance(entry, Title):
+                entry.text = text
+            elif entry is not None:
                 entry.update(label=value(text), visible=bool(text))
         self._table.text = _table_html(counters)
 

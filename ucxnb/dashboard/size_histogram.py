@@ -16,7 +16,9 @@ from .units import PERCENT
 __all__ = ["SizeHistogram"]
 
 _LATELY = 10.0  # seconds
+_ALWAYS_SHOWN = (0, 13)  # buckets: from 0 B to 4 KiB
 _BUCKETS = 41  # the last is of 512 GiB and more
+_TITLE = f"Message sizes, last {_LATELY:g} s"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -42,10 +44,7 @@ class SizeHistogram:
         self.series = Table(numbers, ("size",)) if series is None else series
         self._recent: deque[tuple[float, Histogram, Histogram]] = deque()
         self.source = ColumnDataSource({column: [] for column in self.series.columns}, name="sizes")
-        self.root = new_plot(
-            "sizes", f"Message sizes, last {_LATELY:g} s", 210, x_range=DataRange1d()
-        )
-        self.root.x_range.update(min_interval=8, range_padding=0.05)
+        self.root = new_plot("sizes", _TITLE, 210, x_range=DataRange1d(range_padding=0.05))
         scale_y(self.root, PERCENT, 10.0, log=False)
         self.root.xgrid.visible = False
         self.root.xaxis.formatter = formatter("bucket_ticks.js")
@@ -74,6 +73,11 @@ class SizeHistogram:
             ]
         bars = self.root.vbar("bucket", 0.9, "top", source=self.source, alpha=0, name="none")
         add_hover(self.root, bars, figures)
+        self.root.scatter(_ALWAYS_SHOWN, 0, alpha=0, name="none")
+
+    def texts(self) -> dict[str, str]:
+        """The title, which says why there may be nothing to see, by the name of its model."""
+        return {"sizes-title": _TITLE if len(self.series) else "Message sizes: none yet"}
 
     def update(self, moment: Moment) -> None:
         """Look at the messages so far."""

@@ -80,6 +80,8 @@ class TimePlot:
         Filled in the page.
     root : bokeh.plotting.figure
         The plot.
+    y_range : bokeh.models.DataRange1d
+        Its range.
     """
 
     def __init__(
@@ -101,7 +103,8 @@ class TimePlot:
         self.series = Tiers(columns, steps, coarsen) if series is None else series
         self.source = ColumnDataSource({column: [] for column in columns}, name=name)
         self.root = axis.new_plot(name, title, y_axis_type="log" if log else "linear")
-        ranges = {**self.extra_ranges(), "default": scale_y(self.root, units, smallest, log)}
+        self.y_range = scale_y(self.root, units, smallest, log)
+        ranges = {**self.extra_ranges(), "default": self.y_range}
         self.root.extra_y_ranges = {n: r for n, r in ranges.items() if n != "default"}
         drawn = {
             line.text: self.root.line(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["BenchPanel"]
 
 _NEW_PROCESS = "a new process on this machine"
+# Seconds in which the page draws what is new: it would take processor time from the next figures.
+_DRAWING = 0.5
 _WAYS = {"auto": "UCX's choice", "shm": "shared memory", "tcp": "TCP"}
 
 
@@ -211,7 +213,7 @@ class BenchPanel(Panel):
                     should_stop=lambda: job.stopping,
                     name=name,
                 )
-                return self._measure(measurement, len(sizes))
+                return self._measure(measurement, len(sizes), job)
 
         self.python_line.show(self._code)
         self._progress.value, self._time_left.value = 0.0, "starting"
@@ -236,12 +238,13 @@ class BenchPanel(Panel):
             f"from ucxnb.bench import {names}, sizes_between\n\n{before}{loop}\n{indent}print(row)"
         )
 
-    def _measure(self, measurement: Measurement, count: int) -> str:
+    def _measure(self, measurement: Measurement, count: int, job: Job) -> str:
         self._measurement = measurement
         shown: BenchRun | None = None
         try:
             for _ in measurement:
                 shown = self._put(measurement.run, shown)
+                job.pause(_DRAWING)
         finally:
             self._measurement = None
             self._show_progress(None)

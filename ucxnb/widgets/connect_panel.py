@@ -49,7 +49,7 @@ class ConnectPanel(Panel):
         self.connect_button = button("Connect", "plug", "Connect to this address", "primary")
         self.keep = ipywidgets.Checkbox(
             value=False,
-            description="Reconnect when lost",
+            description="Reconnect",
             tooltip="Connect again whenever the connection is lost",
             indent=False,
             layout={"width": "auto"},

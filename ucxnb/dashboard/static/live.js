@@ -246,7 +246,8 @@ class View {
     }
     for (const [name, text] of Object.entries(texts)) {
       const entry = page.get_model_by_name(name);
-      if (entry && (entry.label?.value !== text || entry.visible !== Boolean(text)))
+      if (entry?.type === "Title") entry.text = text;
+      else if (entry && (entry.label?.value !== text || entry.visible !== Boolean(text)))
         entry.setv({ label: { value: text }, visible: Boolean(text) });
     }
     for (const [name, columns] of Object.entries(sources)) {

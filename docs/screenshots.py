@@ -1,0 +1,121 @@
+"""Make the pictures of the documentation: ``python docs/screenshots.py``.
+
+Needs the `test` extra and Chromium. Each is a real JupyterLab, driven as a user would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "tests" / "browser"))
+
+from lab import LabPage, LabServer, chromium_page, press  # noqa: E402
+from plots import wait_for_plots  # noqa: E402
+
+# A peer over shared memory, one over TCP, one that dies, and a stranger.
+ROOM = """
+import os, subprocess, sys, threading, time, urllib.request
+from ucxnb import EchoPeer, TrafficGenerator, UcxWorker
+from ucxnb.widgets import ControlRoom
+
+worker, peer, mortal = UcxWorker(name="notebook"), EchoPeer(), EchoPeer()
+address = worker.create_listener().address
+near, far = worker.connect(peer.address), worker.connect(mortal.address)
+CLIENT = '''
+import sys, time
+from ucxnb import UcxWorker
+worker = UcxWorker(name="client", ucx_options={"TLS": "tcp,self"})
+there = worker.connect(sys.argv[1])
+while worker.is_connected(there):
+    worker.send_tag(there, 5, bytes(20_000))
+    time.sleep(0.01)
+'''
+client = subprocess.Popen([sys.executable, "-c", CLIENT, address], stderr=subprocess.DEVNULL)
+room = ControlRoom(worker)
+room
+"""
+# Half a minute of it, in which rates and sizes change.
+TRAFFIC = """
+stages = [((8, 512), 4000), ((8, 65536), 8000), ((1024, 1 << 20), 1500), ((8, 4096), 9000)]
+for number, (size, rate) in enumerate(stages):
+    with TrafficGenerator(worker, near, size=size, rate=rate, duration=7) as traffic:
+        traffic.wait()
+    if number == 1:
+        os.kill(mortal.pid, 9)
+    if number == 2:
+        try:
+            urllib.request.urlopen("http://" + address, timeout=1)
+        except Exception:
+            pass
+"""
+BENCH = """
+from ucxnb import UcxWorker
+from ucxnb.widgets import BenchPanel
+
+worker = UcxWorker(name="notebook")
+panel = BenchPanel(worker)
+panel
+"""
+
+
+def show_notebook_only(lab: LabPage) -> None:
+    """Close what JupyterLab has beside the notebook."""
+    lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
+
+
+def room(lab: LabPage, theme: str, out: Path) -> None:
+    """The control room under traffic."""
+    lab.open("room.ipynb", [ROOM, TRAFFIC])
+    lab.set_theme(theme)
+    show_notebook_only(lab)
+    lab.run_cell(0)
+    wait_for_plots(lab.page)
+    receive = lab.panel("Receive")
+    press(receive, "Keep receiving")
+    lab.run_cell(1, timeout=90)
+    lab.page.locator(".ucxnb-room").screenshot(path=out)
+
+
+def bench(lab: LabPage, theme: str, out: Path) -> None:
+    """Shared memory and TCP in the bench panel."""
+    lab.open("bench.ipynb", [BENCH])
+    lab.set_theme(theme)
+    show_notebook_only(lab)
+    lab.run_cell(0)
+    panel = lab.panel("Benchmark")
+    for transport, used in (("shared memory", "memory"), ("TCP", "tcp")):
+        panel.get_by_label("Transport", exact=True).select_option(label=transport)
+        press(panel, "Start")
+        expect(panel).to_contain_text(re.compile(f"Measured .*{used}"), timeout=120_000)
+    panel.screenshot(path=out)
+
+
+PICTURES = {"control-room": room, "bench-panel": bench}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pictures", nargs="*", default=[*PICTURES], help=", ".join(PICTURES))
+    parser.add_argument("--width", type=int, default=1500, help="of the browser, in pixels")
+    parser.add_argument("--dark", action="store_true", help="in JupyterLab's dark theme")
+    parser.add_argument("--out", type=Path, default=DOCS, help="folder to write them to")
+    options = parser.parse_args()
+    for name in options.pictures:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            LabServer(Path(folder)).running() as server,
+            chromium_page(server, options.width, 4000) as page,
+        ):
+            theme = "JupyterLab Dark" if options.dark else "JupyterLab Light"
+            PICTURES[name](page, theme, options.out / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
