@@ -40,12 +40,14 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Published:
 
 def points(message: tuple[dict, list[bytes]], name: str) -> dict[str, np.ndarray]:
     """The columns of one source in a published message."""
-    content, buffers = message
-    arrays = iter(np.frombuffer(buffer) for buffer in buffers)
+    content, (buffer,) = message
+    numbers, first = np.frombuffer(buffer), 0
     for source in content["sources"]:
-        columns = {column: next(arrays) for column in source["columns"]}
+        names, count = source["columns"], source["count"]
+        table = numbers[first : first + count * len(names)].reshape(len(names), count)
         if source["name"] == name:
-            return columns
+            return dict(zip(names, table, strict=True))
+        first += table.size
     raise AssertionError(f"no source {name}")
 
 

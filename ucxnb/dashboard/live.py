@@ -90,7 +90,7 @@ class LiveView(BokehWidget):
             "texts": self.components.texts(),
         }
         sources: list[dict[str, object]] = []
-        buffers: list[bytes] = []
+        numbers_of_all: list[bytes] = []  # one buffer: each costs kernel and page as much as all
         window = self.window
         for name, feed in self.components.feeds.items():
             columns: Mapping[str, Any] | None
@@ -104,17 +104,26 @@ class LiveView(BokehWidget):
                 columns = feed.take()
                 if full:
                     columns = feed.all()
-            if columns is None or not (full or len(next(iter(columns.values()))) or not length):
+            if columns is None:
+                continue
+            count = len(next(iter(columns.values())))
+            if not (full or count or not length):
                 continue
             numbers = {n: c for n, c in columns.items() if isinstance(c, np.ndarray)}
             texts = {n: c for n, c in columns.items() if n not in numbers}
             sources.append(
-                {"name": name, "columns": list(numbers), "texts": texts, "length": length}
+                {
+                    "name": name,
+                    "columns": list(numbers),
+                    "count": count,
+                    "texts": texts,
+                    "length": length,
+                }
             )
-            buffers.extend(column.tobytes() for column in numbers.values())
+            numbers_of_all.extend(column.tobytes() for column in numbers.values())
         self.send(
             {"kind": "points", "full": full, "sources": sources, **self._content},
-            buffers,
+            [b"".join(numbers_of_all)],
         )
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:

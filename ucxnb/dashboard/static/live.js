@@ -71,13 +71,14 @@ class Store {
   }
 
   // A source with a length grows by what comes, up to that; the others are replaced.
-  receive({ full, sources, now, counters, texts }, buffers) {
+  receive({ full, sources, now, counters, texts }, [buffer]) {
     this.heard = Date.now();
+    const numbers = toFloats(buffer);
     let next = 0;
-    for (const { name, columns, texts: words, length } of sources) {
+    for (const { name, columns, count, texts: words, length } of sources) {
       const known = (this.sources[name] ??= {});
       for (const column of columns) {
-        const added = toFloats(buffers[next++]);
+        const added = numbers.slice(next, (next += count));
         const grows = length && !full && known[column];
         known[column] = grows ? joined(known[column], added, length) : added;
       }
