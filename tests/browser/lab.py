@@ -203,6 +203,15 @@ def chromium_page(server: LabServer, width: int = 1280, height: int = 1000) -> I
 
 
 @contextlib.contextmanager
+def opened_lab(folder: Path, width: int = 1280, height: int = 1000) -> Iterator[LabPage]:
+    """Start JupyterLab and a browser; at the end nothing may have gone wrong in the page."""
+    with LabServer(folder).running() as server, chromium_page(server, width, height) as page:
+        yield page
+        assert not page.errors
+        assert not page.outside, "the page asked for something outside the server"
+
+
+@contextlib.contextmanager
 def browser_page(
     width: int = 1280, height: int = 1000, color_scheme: Literal["light", "dark"] = "light"
 ) -> Iterator[Page]:

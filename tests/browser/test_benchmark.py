@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from lab import CHROMIUM, LabPage, LabServer, chromium_page, press
+from lab import CHROMIUM, LabPage, press
 from playwright.sync_api import Page, expect
 from plots import source_columns
 
@@ -29,14 +26,6 @@ room
     "print([(run.name, len(run.rows)) for run in panel.runs])",
     "room.close(); worker.close()",
 ]
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabPage]:
-    with LabServer(tmp_path).running() as server, chromium_page(server) as page:
-        yield page
-        assert not page.errors
-        assert not page.outside, "the page asked for something outside the server"
 
 
 def names(page: Page) -> list[str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from lab import CHROMIUM, LabPage, LabServer, chromium_page, press
+from lab import CHROMIUM, LabPage, press
 from playwright.sync_api import expect
 from plots import latest_point, updates_between, wait_for_plots, watch_updates
 
@@ -28,14 +25,6 @@ room = ControlRoom(worker)
 room
 """
 CLOSE = "worker.close(); peer.close()"
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabPage]:
-    with LabServer(tmp_path).running() as server, chromium_page(server) as page:
-        yield page
-        assert not page.errors
-        assert not page.outside, "the page asked for something outside the server"
 
 
 def wait_for_growth(lab: LabPage, source: str, after: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, LabPage, LabServer, chromium_page, serious_faults
+from lab import CHROMIUM, LabPage, opened_lab, serious_faults
 from playwright.sync_api import expect
 from plots import plot_model, source_columns, wait_for_plots
 
@@ -46,13 +46,8 @@ first.close(); second.close(); peer.close()
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[LabPage]:
-    with (
-        LabServer(tmp_path).running() as server,
-        chromium_page(server, width=1600, height=1300) as page,
-    ):
+    with opened_lab(tmp_path, width=1600, height=1300) as page:
         yield page
-        assert not page.errors
-        assert not page.outside, "the page asked for something outside the server"
 
 
 def wait_until(lab: LabPage, condition) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, LabPage, LabServer, chromium_page, press, serious_faults
+from lab import CHROMIUM, LabPage, press, serious_faults
 from playwright.sync_api import Locator, expect
 
 pytestmark = [
@@ -29,14 +27,6 @@ while not there.get_endpoint_ids():
 to_here = there.get_endpoint_ids()[0]
 """
 CLOSE = "here.close(); there.close()"
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabPage]:
-    with LabServer(tmp_path).running() as server, chromium_page(server) as page:
-        yield page
-        assert not page.errors
-        assert not page.outside, "the page asked for something outside the server"
 
 
 def scroll(grid: Locator, fraction: float) -> None:
