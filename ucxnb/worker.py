@@ -103,9 +103,10 @@ class UcxWorker(TagEngine):
         with contextlib.ExitStack() as undo:
             self._ucp = UcpWorker(config)
             undo.callback(self._ucp.close)
-            self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
+            # Before the start: Ctrl-C may come right after it, and its thread needs the UCP worker.
             undo.callback(self._stop_engine)
             undo.callback(self._shut_engine)
+            self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
             self._door = FrontDoor(self, config, self._name, self._ucp.address)
             undo.callback(self._door.stop, self)
             history = self._history

@@ -77,8 +77,9 @@ cdef class EngineCore:
                 "flag there, and close after that call has returned"
             )
         self.closed = True
-        with nogil:
-            ucxnb_engine_shut(&self.engine)
+        if self.started:
+            with nogil:
+                ucxnb_engine_shut(&self.engine)
 
     @property
     def _calls_inside(self):
