@@ -17,7 +17,7 @@ from .watch import Sight
 
 __all__ = ["TrafficPanel"]
 
-_SLICE = 0.1  # how long a stop may go unseen, seconds
+_SLICE = 0.2  # how long a stop may go unseen, and until progress is told anew, seconds
 
 
 class TrafficPanel(Panel):
@@ -67,7 +67,6 @@ class TrafficPanel(Panel):
         self.start_button = button("Start", "play", "Begin to send", "primary")
         self.stop_button = button("Stop", "stop", "Send no more")
         self._starters, self._stoppers = (self.start_button,), (self.stop_button,)
-        self._traffic: TrafficGenerator | None = None
         self._on_click(self.start_button, self._begin)
         self._on_click(self.stop_button, self._stop)
         fields = (self.endpoint, self.tag, self.size, self.rate, self.duration)
@@ -78,7 +77,7 @@ class TrafficPanel(Panel):
         return form, buttons(self.start_button, self.stop_button)
 
     def refresh(self, sight: Sight) -> None:
-        """Offer the open endpoints and say how fast the traffic is.
+        """Offer the open endpoints.
 
         Parameters
         ----------
@@ -86,9 +85,6 @@ class TrafficPanel(Panel):
             What the watch saw; the panel keeps nothing of it.
         """
         self.endpoint.refresh(sight)
-        traffic = self._traffic
-        if traffic is not None and traffic.running:
-            self._status.say(f"Sending: {_summary(traffic)} …", "busy")
 
     def _begin(self) -> None:
         endpoint_id = self.endpoint.value
@@ -111,15 +107,12 @@ class TrafficPanel(Panel):
                 byte_rate=byte_rate,
                 duration=duration,
             ) as traffic:
-                self._traffic = traffic
-                try:
-                    while traffic.running and not job.stopping:
-                        try:
-                            traffic.wait(_SLICE)
-                        except OperationTimeoutError:
-                            continue
-                finally:
-                    self._traffic = None
+                while traffic.running and not job.stopping:
+                    try:
+                        traffic.wait(_SLICE)
+                    except OperationTimeoutError:
+                        # Here, not in `refresh`, which might overwrite how it ended.
+                        self._status.say(f"Sending: {_summary(traffic)} …", "busy")
             return f"Sent {_summary(traffic)}."
 
         self._start(f"Sending to endpoint {endpoint_id} …", work)
