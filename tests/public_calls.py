@@ -87,6 +87,12 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "ireceive_tag": (["peer", tags, buffers], _mask),
     "receive_tags": (["peer", st.one_of(st.lists(tags, max_size=4), things)], _timeout),
     "receive_rows": (["peer", many_tags, rows], _timeout),
+    "send_stream": (["peer", payloads], _timeout),
+    "isend_stream": (["peer", payloads], {}),
+    "receive_stream": (["peer", buffers, st.one_of(st.booleans(), things)], _timeout),
+    "try_receive_stream": (["peer", buffers], {}),
+    "ireceive_stream": (["peer", buffers, st.booleans()], {}),
+    "open_stream": (["peer"], _timeout),
     "progress": ([], {}),
     "run_progress_loop": ([timeouts], {}),
     "stats": ([st.one_of(st.none(), things)], {}),
@@ -108,7 +114,7 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
 
 # Calls that change a worker: they have tests of their own.
 CHANGING = {"cleanup_all", "close"}
-IN_ASYNCIO = {"accept", "connect_async", "disconnect_async", "messages"}
+IN_ASYNCIO = {"accept", "connect_async", "disconnect_async", "messages", "open_stream_async"}
 
 
 def public_methods() -> set[str]:
@@ -159,6 +165,12 @@ def plain_arguments(pair: Pair) -> list[tuple[str, tuple[Any, ...], dict[str, An
         ("ireceive_tag", (peer, 2**39), {}),
         ("receive_tags", (peer, [1]), {"timeout": 0}),
         ("receive_rows", (peer, 1, np.zeros((1, 1), np.uint8)), {"timeout": 0}),
+        ("send_stream", (peer, b"x"), {}),
+        ("isend_stream", (peer, b"x"), {}),
+        ("receive_stream", (peer, bytearray(4)), {"timeout": 0}),
+        ("try_receive_stream", (peer, bytearray(4)), {}),
+        ("ireceive_stream", (peer, bytearray(4)), {}),
+        ("open_stream", (peer,), {}),
         ("progress", (), {}),
         ("run_progress_loop", (0,), {}),
         ("stats", (), {}),
@@ -178,8 +190,12 @@ def plain_arguments(pair: Pair) -> list[tuple[str, tuple[Any, ...], dict[str, An
 
 
 def drain(worker: UcxWorker) -> list[Message]:
-    """Receive all that has arrived."""
+    """Receive all that has arrived, messages and streams."""
     got = []
+    buffer = bytearray(4096)
+    for info in worker.endpoints():
+        while worker.try_receive_stream(info.endpoint_id, buffer):
+            pass
     while (message := worker.try_receive_message(None, 0, tag_mask=0)) is not None:
         got.append(message)
     return got

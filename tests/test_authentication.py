@@ -59,7 +59,7 @@ class Side:
         self.admitted = 0
         self.name = "connecting" if connecting else "listening"
         self.handshake = Handshake(
-            Introduction(self.name, "endpoint", f"worker of {self.name}".encode()),
+            Introduction(self.name, "endpoint", ("tag",), f"worker of {self.name}".encode()),
             self._enroll,
             connecting=connecting,
             key=None if key is None else AuthKey(key),

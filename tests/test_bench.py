@@ -215,7 +215,7 @@ def test_a_partner_that_dies_is_a_lost_endpoint(nbytes):
 
 
 def vanishing(channel, address):
-    # Not over shared memory, where it may be killed in the middle of a write that blocks the others'.
+    # Not over shared memory: killed in the middle of a write, it would block all others there.
     with UcxWorker(ucx_options={"TLS": "tcp,self"}) as worker:
         endpoint_id = worker.connect(address)
         channel.send(None)

@@ -31,6 +31,7 @@ NAMES = {
     "ThreadMode",
     "TrafficGenerator",
     "TrafficStats",
+    "UcxStream",
     "UcxWorker",
     "UnprotectedListenerWarning",
     "WorkerConfig",

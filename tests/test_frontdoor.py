@@ -29,10 +29,13 @@ from ucxnb.frontdoor.protocol import (
 
 TIMEOUT = 30
 FRAMES = [
-    Frame(FrameType.HELLO, {"name": "näme", "tag_scope": "endpoint", "auth": "none"}),
+    Frame(
+        FrameType.HELLO,
+        {"name": "näme", "tag_scope": "endpoint", "features": "tag", "auth": "none"},
+    ),
     Frame(FrameType.READY, {}),
     Frame(FrameType.ADDRESS, {"address": "00ff" * 300, "prefix": MAX_ENDPOINT_ID, "window": 0}),
-    Frame(FrameType.GOODBYE, {"sent": 2**60}),
+    Frame(FrameType.GOODBYE, {"sent": 2**60, "streamed": 0}),
 ]
 
 
@@ -137,7 +140,7 @@ class Side:
         self.admitted = 0
         self.prefix = prefix
         self.handshake = Handshake(
-            Introduction(name, tag_scope, f"worker of {name}".encode()),
+            Introduction(name, tag_scope, ("tag",), f"worker of {name}".encode()),
             self._admit,
             connecting=connecting,
         )
@@ -178,9 +181,11 @@ def test_two_handshakes_introduce_each_other():
     assert client.handshake.done
     assert server.handshake.done
     assert client.handshake.peer == Introduction(
-        "server", "endpoint", b"worker of server", MAX_ENDPOINT_ID, 100 * MAX_ENDPOINT_ID
+        "server", "endpoint", ("tag",), b"worker of server", MAX_ENDPOINT_ID, 100 * MAX_ENDPOINT_ID
     )
-    assert server.handshake.peer == Introduction("client", "endpoint", b"worker of client", 5, 500)
+    assert server.handshake.peer == Introduction(
+        "client", "endpoint", ("tag",), b"worker of client", 5, 500
+    )
 
 
 def test_nothing_is_given_away_before_authentication():
@@ -233,8 +238,18 @@ TEXTS = [None, 5, ["x"], "x" * 257, "line\nbreak", "\x1b[31m", "\u202e"]
 WRONG = [
     (step, field, value)
     for step, fields in {
-        (True, FrameType.WELCOME): {"name": TEXTS, "tag_scope": TEXTS, "auth": TEXTS},
-        (False, FrameType.HELLO): {"name": TEXTS, "tag_scope": TEXTS, "auth": TEXTS},
+        (True, FrameType.WELCOME): {
+            "name": TEXTS,
+            "tag_scope": TEXTS,
+            "features": TEXTS,
+            "auth": TEXTS,
+        },
+        (False, FrameType.HELLO): {
+            "name": TEXTS,
+            "tag_scope": TEXTS,
+            "features": TEXTS,
+            "auth": TEXTS,
+        },
         (True, FrameType.AUTH): {"method": TEXTS},
         (False, FrameType.AUTH): {"method": TEXTS},
         (True, FrameType.ADDRESS): {
@@ -339,7 +354,9 @@ class Stranger:
     def join(self, worker_address):
         """Complete the handshake, as a worker with that address."""
         handshake = Handshake(
-            Introduction("stranger", "endpoint", worker_address), lambda: (1, None), connecting=True
+            Introduction("stranger", "endpoint", ("tag",), worker_address),
+            lambda: (1, None),
+            connecting=True,
         )
         self.say(*handshake.begin())
         while not handshake.done:
@@ -455,7 +472,7 @@ def test_who_is_refused_is_told_why(said, reason):
     [
         (Frame(FrameType.WELCOME, HELLO.payload), "WELCOME"),
         (Frame(FrameType.GOODBYE_ACK, {}), "GOODBYE_ACK"),
-        (Frame(FrameType.GOODBYE, {"sent": -1}), "-1"),
+        (Frame(FrameType.GOODBYE, {"sent": -1, "streamed": 0}), "-1"),
         (Frame(FrameType.GOODBYE, {}), "None"),
         (b"junk", "junk"),
         (header(255), "cannot be read"),
@@ -485,7 +502,7 @@ def test_a_goodbye_that_promises_more_than_was_sent_is_not_waited_for_for_ever()
     with UcxWorker(close_timeout=0.3) as server, UcxWorker() as client:
         with Stranger(server.create_listener()) as stranger:
             stranger.join(client._ucp.address)
-            stranger.say(Frame(FrameType.GOODBYE, {"sent": 10**9}))
+            stranger.say(Frame(FrameType.GOODBYE, {"sent": 10**9, "streamed": 0}))
             assert [frame.type for frame in stranger.hear_all()][-1] is FrameType.GOODBYE_ACK
         (ended,) = server.endpoints(ended=True)
         assert ended.state is EndpointState.CLOSED

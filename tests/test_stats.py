@@ -27,6 +27,8 @@ def test_counters_are_read_one_by_one():
         "sends_held": 0,
         "sends_in_flight": 0,
         "bytes_in_flight": 0,
+        "stream_bytes_sent": 0,
+        "stream_bytes_received": 0,
         "connections": 7,
     }
 
@@ -75,6 +77,8 @@ def test_print_names_every_counter(capsys):
         "sends held",
         "sends in flight",
         "bytes in flight",
+        "stream bytes sent",
+        "stream bytes received",
         "connections",
         "elapsed",
         "throughput",
@@ -87,7 +91,7 @@ def test_html_has_a_row_for_each_counter():
     text = TrafficStats(1234)._repr_html_()
     assert text.startswith("<table>")
     assert text.endswith("</table>")
-    assert text.count("<tr>") == 13
+    assert text.count("<tr>") == 15
     assert "1,234" in text
 
 

@@ -32,7 +32,10 @@ MORE_THREADS = 2
 MORE_DESCRIPTORS = 300
 
 HELLO = encode_frame(
-    Frame(FrameType.HELLO, {"name": "stranger", "tag_scope": "endpoint", "auth": "none"})
+    Frame(
+        FrameType.HELLO,
+        {"name": "stranger", "tag_scope": "endpoint", "features": "", "auth": "none"},
+    )
 )
 AUTH = encode_frame(Frame(FrameType.AUTH, {"method": "none", "proof": ""}))
 

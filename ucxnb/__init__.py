@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .nesting import enable_nested_asyncio
     from .reconnect import KeptConnection, Loss
     from .request import Request, as_completed, wait_all, wait_any
+    from .streams import UcxStream
     from .traffic import TrafficGenerator
     from .worker import UcxWorker
 
@@ -40,6 +41,7 @@ _LAZY = {
     "Loss": ".reconnect",
     "Request": ".request",
     "TrafficGenerator": ".traffic",
+    "UcxStream": ".streams",
     "UcxWorker": ".worker",
     "UnprotectedListenerWarning": ".frontdoor",
     "as_completed": ".request",
@@ -69,6 +71,7 @@ __all__ = [
     "ThreadMode",
     "TrafficGenerator",
     "TrafficStats",
+    "UcxStream",
     "UcxWorker",
     "UnprotectedListenerWarning",
     "WorkerConfig",

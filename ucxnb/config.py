@@ -164,6 +164,11 @@ class WorkerConfig:
             object.__setattr__(self, "auth_key", AuthKey(self.auth_key))
         object.__setattr__(self, "ucx_options", _checked_options(self.ucx_options))
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What is switched on, of ``"tag"``, ``"stream"`` and ``"rma"``."""
+        return tuple(name for name in ("tag", "stream", "rma") if getattr(self, f"enable_{name}"))
+
     def shown(self) -> list[tuple[str, str]]:
         """Give each field's name and value as text, for people.
 

@@ -8,14 +8,14 @@ __all__ = ["Message"]
 
 
 class Message(NamedTuple):
-    """A received message.
+    """A received message, or what a `Request` moved.
 
     Attributes
     ----------
     endpoint_id : int or None
         The endpoint it came from; None with ``tag_scope="worker"``, where UCX does not tell.
     tag : int
-        The tag it was sent with.
+        The tag it was sent with; 0 for bytes of a stream.
     nbytes : int
         Its size, bytes.
     data : bytes or None

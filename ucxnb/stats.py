@@ -54,18 +54,20 @@ class TrafficStats:
     messages_sent, messages_received : int
         Messages whose send, or receive, completed.
     bytes_sent, bytes_received : int
-        Their payload, bytes.
+        Their payload, and what went through streams, bytes.
     errors : int
         Operations that failed, and connections that were lost.
     elapsed : float
         Seconds since the worker, or the endpoint, started.
     unreceived_messages, unreceived_bytes : int
-        What has arrived and waits to be received at this moment. Large messages count in full,
-        though their bytes wait at the sender.
+        What has arrived and waits to be received at this moment, streams included. Large messages
+        count in full, though their bytes wait at the sender.
     sends_held : int
         Sends that wait at this moment, since the peer has too much unreceived; a batch counts once.
     sends_in_flight, bytes_in_flight : int
         Sends under way at this moment, that UCX has and has not completed, and their payload.
+    stream_bytes_sent, stream_bytes_received : int
+        What of the bytes went through streams.
     """
 
     messages_sent: int = 0
@@ -79,6 +81,8 @@ class TrafficStats:
     sends_held: int = field(default=0, kw_only=True)
     sends_in_flight: int = field(default=0, kw_only=True)
     bytes_in_flight: int = field(default=0, kw_only=True)
+    stream_bytes_sent: int = field(default=0, kw_only=True)
+    stream_bytes_received: int = field(default=0, kw_only=True)
 
     def since(self, earlier: TrafficStats) -> Rates:
         """Rates from an earlier snapshot of the same worker or endpoint to this one.

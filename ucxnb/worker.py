@@ -35,6 +35,7 @@ from .reconnect import KeptConnection
 from .refusals import Refusals
 from .snapshot import Snapshot
 from .stats import StatsHistory, TrafficStats, WorkerStats
+from .streams import UcxStream, open_pair
 from .text import shown
 from .timeouts import checked_timeout
 
@@ -376,6 +377,67 @@ class UcxWorker(TagEngine):
             endpoint.reason or "",
             endpoint.received_there,
         )
+
+    # ---- streams ----
+
+    def open_stream(self, endpoint_id: int, *, timeout: float | None = None) -> UcxStream:
+        """Use the stream of a connection as a file.
+
+        Parameters
+        ----------
+        endpoint_id : int
+            Which.
+        timeout : float, optional
+            Seconds that each read or write may take; None waits for ever.
+
+        Returns
+        -------
+        UcxStream
+            An `io.RawIOBase`, to read and to write.
+
+        Raises
+        ------
+        UnknownEndpointError, EndpointClosedError, FeatureDisabledError, ArgumentError
+            There is no such stream.
+        ThreadModeError, WorkerClosedError
+            None was opened.
+
+        Examples
+        --------
+        >>> with io.BufferedReader(worker.open_stream(endpoint_id)) as file:
+        ...     table = pickle.load(file)
+        """
+        self._check_stream(endpoint_id)
+        return UcxStream(self, endpoint_id, timeout=timeout)
+
+    async def open_stream_async(
+        self, endpoint_id: int, *, limit: int = 64 * 1024
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Use the stream of a connection in asyncio, as `asyncio.open_connection` does a socket's.
+
+        Parameters
+        ----------
+        endpoint_id : int
+            Which.
+        limit : int
+            Bytes that the reader keeps ahead, and the longest line that ``readline`` takes.
+
+        Returns
+        -------
+        tuple of asyncio.StreamReader and asyncio.StreamWriter
+            The reader comes to its end when the peer closes in order, and raises
+            `EndpointLostError` when it is lost. Close the writer to part with both; the connection
+            stays open, and what the reader had ahead is gone.
+
+        Raises
+        ------
+        UnknownEndpointError, EndpointClosedError, FeatureDisabledError, ArgumentError
+            There is no such stream.
+        ThreadModeError, WorkerClosedError
+            None was opened.
+        """
+        self._check_stream(endpoint_id)
+        return open_pair(self, endpoint_id, limit)
 
     # ---- in asyncio ----
 

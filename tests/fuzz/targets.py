@@ -49,7 +49,9 @@ def _real_addresses() -> tuple[bytes, ...]:
 
 def _side(connecting: bool, address: bytes) -> Handshake:
     return Handshake(
-        Introduction("näme", "endpoint", address), lambda: (7, None), connecting=connecting
+        Introduction("näme", "endpoint", ("tag",), address),
+        lambda: (7, None),
+        connecting=connecting,
     )
 
 

@@ -56,6 +56,7 @@ cdef enum:
     MAX_SPARES = 64  # operations that are kept to be used again
     MAX_SPINS_MISSED = 5
     TRIES = 3
+    STEPS_TO_EMPTY = 64  # after which nothing is left in shared memory of what was there before them
     AWAITS_IN_A_ROW = 64  # that need not wait, before others on the event loop get a turn
 
 cdef int64_t SOON_NS = 1_000  # a receive keeps the GIL that long
@@ -176,10 +177,11 @@ include "requests.pxi"
 include "sending.pxi"
 include "receiving.pxi"
 include "batches.pxi"
+include "streams.pxi"
 
 
-cdef class TagEngine(BatchEngine):
-    """What a `UcxWorker` does itself at full speed: tagged messages, progress, counters."""
+cdef class TagEngine(StreamEngine):
+    """What a `UcxWorker` does itself at full speed: messages, streams, progress, counters."""
 
     def progress(self):
         """Make one step of progress; the background thread does so without being asked.
@@ -243,6 +245,8 @@ cdef class TagEngine(BatchEngine):
             unreceived_messages=load.messages, unreceived_bytes=load.bytes,
             sends_held=self.engine.held, sends_in_flight=self.engine.in_flight.sends,
             bytes_in_flight=self.engine.in_flight.bytes,
+            stream_bytes_sent=self.stream_bytes_sent,
+            stream_bytes_received=self.stream_bytes_received,
         )
 
     def _histograms(self):

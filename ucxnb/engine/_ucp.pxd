@@ -33,6 +33,7 @@ cdef extern from "progress.h" nogil:
     ctypedef int (*ucxnb_ready_t)(void *) noexcept
     unsigned ucxnb_progress(ucxnb_driver_t *driver)
     bint ucxnb_nobody_drives(ucxnb_driver_t *driver)
+    int ucxnb_look_soon(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t patience_ns)
     int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t deadline_ns,
                    int spin)
     void ucxnb_wake_background(ucxnb_driver_t *driver)
@@ -67,7 +68,7 @@ cdef extern from "engine.h" nogil:
         int undelivered
         int listeners
     int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
-                           int endpoint_scope)
+                           int endpoint_scope, int with_streams)
     void ucxnb_engine_shut(ucxnb_engine_t *engine)
     void ucxnb_engine_stop(ucxnb_engine_t *engine)
     void ucxnb_engine_abandon(ucxnb_engine_t *engine)
@@ -87,6 +88,9 @@ cdef extern from "operation.h" nogil:
         UCXNB_POSTED
         UCXNB_UNDER_WAY
         UCXNB_DONE
+        UCXNB_TAGGED
+        UCXNB_STREAMED
+        UCXNB_FLUSH
     ctypedef struct ucxnb_entry_t:
         uint64_t tag
     ctypedef struct ucxnb_message_t:
@@ -95,6 +99,8 @@ cdef extern from "operation.h" nogil:
         ucxnb_message_t message
         ucxnb_engine_t *engine
         ucxnb_endpoint_t *endpoint
+        int kind
+        int wait_all
         uint64_t mask
         char *memory
         size_t capacity
@@ -154,10 +160,13 @@ cdef extern from "endpoint.h" nogil:
     ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *buffer,
                                           size_t length, uint64_t tag,
                                           ucxnb_operation_t *operation, int *due)
+    int ucxnb_count_post(ucxnb_engine_t *engine)
     unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
                                        unsigned limit)
 
 cdef extern from "allowance.h" nogil:
+    ucs_status_t ucxnb_post_stream(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                                   ucxnb_operation_t *operation, int may_wait)
     ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
     int ucxnb_take_back(ucxnb_operation_t *operation)
     uint64_t ucxnb_allow(ucxnb_endpoint_t *endpoint, uint64_t limit, uint64_t window)
@@ -176,7 +185,6 @@ cdef extern from "matching.h" nogil:
         size_t length
     int ucxnb_match(void *match) noexcept
     int ucxnb_match_now(ucxnb_match_t *match)
-    int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
     ucs_status_t ucxnb_fetch(const ucxnb_match_t *match, void *memory,
                              ucxnb_operation_t *operation)
     void ucxnb_post_receive(ucxnb_operation_t *operation)
@@ -190,6 +198,24 @@ cdef extern from "matching.h" nogil:
     uint64_t ucxnb_harvest(ucxnb_endpoint_t *endpoint)
     ucxnb_load_t ucxnb_unreceived(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoint)
     uint64_t ucxnb_renew_window(ucxnb_endpoint_t *endpoint, uint64_t window)
+
+cdef extern from "stream.h" nogil:
+    ctypedef struct ucxnb_reader_t:
+        ucxnb_endpoint_t *endpoint
+        char *memory
+        size_t capacity
+        int wait_all
+        size_t done
+    int ucxnb_read(void *reader) noexcept
+    void ucxnb_begin_reading(ucxnb_reader_t *reader)
+    void ucxnb_end_reading(ucxnb_reader_t *reader)
+    bint ucxnb_unread(const ucxnb_reader_t *reader)
+    void ucxnb_post_reader(ucxnb_operation_t *operation)
+    bint ucxnb_withdraw_reader(ucxnb_operation_t *operation)
+    uint64_t ucxnb_harvest_stream(ucxnb_endpoint_t *endpoint)
+    uint64_t ucxnb_unread_bytes(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoint)
+    void ucxnb_drop_stream(ucxnb_endpoint_t *endpoint)
+    void ucxnb_free_stream(ucxnb_endpoint_t *endpoint)
 
 cdef extern from "batches.h" nogil:
     ctypedef struct ucxnb_send_batch_t:

@@ -1,5 +1,8 @@
 #include "allowance.h"
 
+/* A stream is sent in pieces of at most this size, so that the peer is never sent more than it allows. */
+#define PIECE (1 << 20)
+
 void ucxnb_count_held(ucxnb_endpoint_t *endpoint, int more)
 {
     atomic_fetch_add_explicit(&endpoint->held, more, memory_order_relaxed);
@@ -30,7 +33,7 @@ static void append(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
         endpoint->last_held->next_held = operation;
     }
     endpoint->last_held = operation;
-    ucxnb_count_held(endpoint, !operation->is_flush);
+    ucxnb_count_held(endpoint, operation->kind != UCXNB_FLUSH);
 }
 
 static ucxnb_operation_t *remove_first(ucxnb_endpoint_t *endpoint)
@@ -39,23 +42,66 @@ static ucxnb_operation_t *remove_first(ucxnb_endpoint_t *endpoint)
 
     endpoint->first_held = operation->next_held;
     operation->held = 0;
-    ucxnb_count_held(endpoint, -!operation->is_flush);
+    ucxnb_count_held(endpoint, -(operation->kind != UCXNB_FLUSH));
     return operation;
+}
+
+/* Post what may be sent of a stream's operation now; false if there is more. */
+static int begin_pieces(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
+{
+    const uint64_t half = endpoint->window / 2;
+    const size_t most = half >= PIECE ? PIECE : half > 0 ? half : 1;
+    ucs_status_t status;
+    size_t length;
+
+    while (operation->begun < operation->capacity) {
+        length = operation->capacity - operation->begun;
+        length = length < most ? length : most;
+        if (!fits(endpoint, length)) {
+            return 0;
+        }
+        atomic_fetch_add(&endpoint->spent, length);
+        status = ucxnb_begin_piece(endpoint, operation->memory + operation->begun, length, operation);
+        operation->begun += length;
+        if (status == UCS_INPROGRESS) {
+            operation->pieces++;
+        } else if (status != UCS_OK) {
+            operation->status = status;
+            break;
+        }
+    }
+    return 1;
+}
+
+/* No more of it is posted; true if all that were are over. */
+static int end_pieces(ucxnb_operation_t *operation)
+{
+    return atomic_fetch_add(&operation->balance, operation->pieces) + operation->pieces == 0;
 }
 
 /* False if it must wait longer. */
 static int begin_first(ucxnb_endpoint_t *endpoint)
 {
     ucxnb_operation_t *operation = endpoint->first_held;
-    uint64_t cost = operation->is_flush ? 0 : ucxnb_cost(operation->capacity);
+    uint64_t cost = operation->kind == UCXNB_TAGGED ? ucxnb_cost(operation->capacity) : 0;
     ucs_status_t status;
 
-    if (!operation->is_flush && !fits(endpoint, cost)) {
+    if (operation->kind == UCXNB_STREAMED) {
+        if (!begin_pieces(endpoint, operation)) {
+            return 0;
+        }
+        remove_first(endpoint);
+        if (end_pieces(operation)) {
+            ucxnb_complete(operation, UCXNB_MATCHED, operation->status);
+        }
+        return 1;
+    }
+    if (operation->kind == UCXNB_TAGGED && !fits(endpoint, cost)) {
         return 0;
     }
     remove_first(endpoint);
     atomic_fetch_add(&endpoint->spent, cost);
-    status = operation->is_flush
+    status = operation->kind == UCXNB_FLUSH
                      ? ucxnb_begin_flush(endpoint, operation)
                      : ucxnb_begin_send(endpoint, operation->memory, operation->capacity,
                                         operation->message.entry.tag, ucxnb_on_sent, operation);
@@ -108,7 +154,7 @@ ucs_status_t ucxnb_hold(ucxnb_endpoint_t *endpoint, const void *buffer, size_t l
     operation->memory = (char *)buffer;
     operation->capacity = length;
     operation->message.entry.tag = tag;
-    operation->is_flush = 0;
+    operation->kind = UCXNB_TAGGED;
     enter(endpoint);
     append(endpoint, operation);
     begin_held(endpoint);
@@ -116,11 +162,49 @@ ucs_status_t ucxnb_hold(ucxnb_endpoint_t *endpoint, const void *buffer, size_t l
     return UCS_INPROGRESS;
 }
 
+ucs_status_t ucxnb_post_stream(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                               ucxnb_operation_t *operation, int may_wait)
+{
+    ucs_status_t status = UCS_ERR_CANCELED;
+
+    operation->kind = UCXNB_STREAMED;
+    operation->memory = (char *)buffer;
+    operation->capacity = length;
+    if (may_wait) {
+        enter(endpoint);
+    } else if (pthread_mutex_trylock(&endpoint->held_lock) != 0) {
+        return UCXNB_WOULD_HOLD;
+    }
+    if (endpoint->ucp != NULL && atomic_load(&endpoint->state) == UCXNB_OPEN) {
+        status = UCS_INPROGRESS;
+        if (endpoint->first_held != NULL || !begin_pieces(endpoint, operation)) {
+            append(endpoint, operation);
+            begin_held(endpoint);
+        } else if (operation->pieces == 0 || end_pieces(operation)) {
+            status = operation->status;
+        }
+    }
+    if (status != UCS_INPROGRESS) { /* as good as new */
+        operation->kind = UCXNB_TAGGED;
+        operation->memory = NULL;
+        operation->capacity = operation->begun = 0;
+        operation->pieces = 0;
+        operation->status = UCS_OK;
+        atomic_store_explicit(&operation->balance, 0, memory_order_relaxed);
+    }
+    if (may_wait) {
+        leave(endpoint);
+    } else {
+        pthread_mutex_unlock(&endpoint->held_lock);
+    }
+    return status;
+}
+
 ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
 {
     ucs_status_t status = UCS_ERR_CANCELED;
 
-    operation->is_flush = 1;
+    operation->kind = UCXNB_FLUSH;
     enter(endpoint);
     if (endpoint->ucp != NULL) {
         append(endpoint, operation);
@@ -138,7 +222,7 @@ int ucxnb_take_back(ucxnb_operation_t *operation)
     int held;
 
     enter(endpoint);
-    held = operation->held;
+    held = operation->held && operation->begun == 0; /* no stream is torn */
     if (held) {
         if (endpoint->first_held == operation) {
             remove_first(endpoint);
@@ -182,13 +266,18 @@ uint64_t ucxnb_allow(ucxnb_endpoint_t *endpoint, uint64_t limit, uint64_t window
 
 ucp_ep_h ucxnb_end_held(ucxnb_endpoint_t *endpoint)
 {
+    ucxnb_operation_t *operation;
     ucp_ep_h ucp;
 
     enter(endpoint);
     ucp = endpoint->ucp;
     endpoint->ucp = NULL;
     while (endpoint->first_held != NULL) {
-        ucxnb_complete(remove_first(endpoint), UCXNB_MATCHED, UCS_ERR_CANCELED);
+        operation = remove_first(endpoint);
+        operation->status = UCS_ERR_CANCELED;
+        if (operation->kind != UCXNB_STREAMED || end_pieces(operation)) {
+            ucxnb_complete(operation, UCXNB_MATCHED, UCS_ERR_CANCELED);
+        }
     }
     leave(endpoint);
     return ucp;

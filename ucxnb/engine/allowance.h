@@ -60,10 +60,16 @@ int ucxnb_pay_for_large(ucxnb_endpoint_t *endpoint, uint64_t cost);
 ucs_status_t ucxnb_hold(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length, uint64_t tag,
                         ucxnb_operation_t *operation);
 
+/* Send the bytes of a stream: one after the other, however many threads send. UCS_OK, an error, or
+ * UCS_INPROGRESS: then the operation is under way, or held, or partly so. With `may_wait` 0, for those
+ * who hold the GIL and have seen that nobody drives, it may also do nothing: UCXNB_WOULD_HOLD. */
+ucs_status_t ucxnb_post_stream(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                               ucxnb_operation_t *operation, int may_wait);
+
 /* Flush after the sends that are held; UCS_ERR_CANCELED once closed, or UCS_INPROGRESS. */
 ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation);
 
-/* Take a send back that is still held; false if it is not. */
+/* Take a send back that is still held, all of it; false if it is not. */
 int ucxnb_take_back(ucxnb_operation_t *operation);
 
 /* So many more sends, or batches of them, wait for the peer to receive. */

@@ -70,7 +70,7 @@ static int send_some(ucxnb_send_batch_t *batch)
             size_t length = length_of(batch, i);
             uint64_t tag = batch->tags[batch->one_tag ? 0 : i] | batch->prefix;
 
-            status = ucxnb_begin_send(endpoint, memory, length, tag, ucxnb_on_batch_sent,
+            status = ucxnb_begin_send(endpoint, memory, length, tag, ucxnb_on_part_sent,
                                       batch->operation);
             if (status == UCS_INPROGRESS) {
                 batch->outstanding++;

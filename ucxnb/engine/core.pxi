@@ -8,7 +8,7 @@ cdef class EngineCore:
     """Life, thread mode, endpoints and operations under way."""
 
     cdef ucxnb_engine_t engine
-    cdef bint started, single, tag_enabled, endpoint_scope
+    cdef bint started, single, tag_enabled, stream_enabled, endpoint_scope
     cdef object owner_pid
     cdef int inside, user_depth
     cdef ucxnb_thread_t *user_thread
@@ -20,6 +20,7 @@ cdef class EngineCore:
     cdef ucxnb_operation_t *first_spare
     cdef int spares
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
+    cdef unsigned long long stream_bytes_sent, stream_bytes_received
     cdef uint64_t sizes_sent[UCXNB_SIZES]  # messages by size
     cdef uint64_t sizes_received[UCXNB_SIZES]
     cdef uint64_t latencies[UCXNB_LATENCIES]  # operations by the time they took
@@ -55,10 +56,11 @@ cdef class EngineCore:
         self.endpoint_scope = config.tag_scope == "endpoint"
         self.tag_limit = ENDPOINT_TAGS if self.endpoint_scope else UINT64_MAX
         self.tag_enabled = config.enable_tag
+        self.stream_enabled = config.enable_stream
         self.single = single
         with nogil:
             error = ucxnb_engine_start(&self.engine, <ucp_worker_h>worker, interval_us,
-                                       self.endpoint_scope)
+                                       self.endpoint_scope, self.stream_enabled)
         if error:
             raise UcxError(f"the progress thread cannot start: {os.strerror(error)}")
         self.owner_pid = os.getpid()
@@ -252,6 +254,8 @@ cdef class EngineCore:
             unreceived_messages=load.messages, unreceived_bytes=load.bytes,
             sends_held=endpoint.ucp.held, sends_in_flight=endpoint.ucp.in_flight.sends,
             bytes_in_flight=endpoint.ucp.in_flight.bytes,
+            stream_bytes_sent=endpoint.stream_bytes_sent,
+            stream_bytes_received=endpoint.stream_bytes_received,
         )
 
     def _cost_unreceived(self, Endpoint endpoint):
@@ -261,12 +265,16 @@ cdef class EngineCore:
     cdef ucxnb_load_t unreceived(self, Endpoint endpoint):
         """What has arrived and was not received, from one endpoint or from all."""
         cdef ucxnb_load_t load
+        cdef uint64_t unread
         cdef const ucxnb_endpoint_t *ucp = NULL if endpoint is None else &endpoint.ucp
         memset(&load, 0, sizeof(load))
         if not self.closed:
             self.inside += 1
             with nogil:
                 load = ucxnb_unreceived(&self.engine, ucp)
+                unread = ucxnb_unread_bytes(&self.engine, ucp)
+            load.bytes += unread
+            load.cost += unread
             self.inside -= 1
         return load
 
@@ -277,17 +285,19 @@ cdef class EngineCore:
             ucxnb_endpoint_set_state(&endpoint.ucp, UCXNB_CLOSING)
 
     def _arrived(self, Endpoint endpoint):
-        """Messages from it that have arrived, received or not."""
-        cdef uint64_t arrived
+        """Messages, and bytes of its stream, that have arrived, received or not."""
+        cdef uint64_t messages, stream_bytes
         with nogil:
-            arrived = ucxnb_harvest(&endpoint.ucp)
-        return arrived
+            messages = ucxnb_harvest(&endpoint.ucp)
+            stream_bytes = ucxnb_harvest_stream(&endpoint.ucp)
+        return messages, stream_bytes
 
     def _end_endpoint(self, Endpoint endpoint):
         """Close the UCP endpoint; what has arrived can still be received, unless I closed it."""
         cdef bint was_open
         with nogil:
             ucxnb_harvest(&endpoint.ucp)
+            ucxnb_harvest_stream(&endpoint.ucp)
         self.open_endpoints.pop(endpoint.endpoint_id, None)
         if endpoint.ended_ns == 0:
             endpoint.ended_ns = ucxnb_now_ns()
@@ -309,6 +319,7 @@ cdef class EngineCore:
         """Drop what nobody received of an endpoint that ends, or has ended."""
         with nogil:
             ucxnb_endpoint_forget(&endpoint.ucp)
+            ucxnb_drop_stream(&endpoint.ucp)
         self.reap()
 
     def _remove_endpoint(self, Endpoint endpoint):
@@ -350,6 +361,7 @@ cdef class EngineCore:
         with nogil:
             status = ucxnb_post_flush(&endpoint.ucp, operation)
         if status != UCS_INPROGRESS:
+            ucxnb_operation_renew(operation)
             self.spare_operation(operation)
             return status == UCS_OK
         self.keep_operation(operation, lend(NULL, None, endpoint))
@@ -515,6 +527,10 @@ cdef class EngineCore:
     cdef int let_go_of_receive(self, ucxnb_operation_t *operation) except -1:
         """Nobody waits for it any more; if it has a message, another receive will get that."""
         cdef bint withdrawn
+        if operation.kind == UCXNB_STREAMED:
+            with nogil:
+                ucxnb_withdraw_reader(operation)
+            return self.release_operation(operation)
         with nogil:
             withdrawn = ucxnb_withdraw(operation)
         if not withdrawn:
@@ -575,9 +591,14 @@ cdef class EngineCore:
             self.count_latency(operation)
         if operation.is_send:
             if succeeded and not operation.counted and operation.owner != NULL:
-                self.count_sent((<Loan>operation.owner).endpoint, operation.length)
+                if operation.kind == UCXNB_STREAMED:
+                    self.count_streamed((<Loan>operation.owner).endpoint, operation.length, True)
+                else:
+                    self.count_sent((<Loan>operation.owner).endpoint, operation.length)
                 operation.counted = True
             self.drop_owner(operation)
+        elif operation.kind == UCXNB_STREAMED:
+            pass  # counted when somebody has looked at it: until then it may be unread
         elif operation.in_backlog or operation.taken:
             # With the GIL, so that nobody frees it meanwhile.
             if ucxnb_keep_message(operation):
@@ -673,6 +694,19 @@ cdef class EngineCore:
         self.bytes_sent += length
         self.sizes_sent[ucxnb_size_bucket(length)] += 1
 
+    @cython.final
+    cdef inline void count_streamed(self, Endpoint endpoint, size_t length, bint sent) noexcept:
+        if sent:
+            endpoint.stream_bytes_sent += length
+            endpoint.bytes_sent += length
+            self.stream_bytes_sent += length
+            self.bytes_sent += length
+        else:
+            endpoint.stream_bytes_received += length
+            endpoint.bytes_received += length
+            self.stream_bytes_received += length
+            self.bytes_received += length
+
     cdef void count_latency(self, ucxnb_operation_t *operation) noexcept:
         cdef int64_t started_ns = operation.started_ns
         # One that ended before it was known to go on has no time of its end.
@@ -757,10 +791,12 @@ cdef class EngineCore:
         """The exception for a request that failed."""
         if operation.outcome == UCXNB_CANCELED:
             return request.cancelled_error()
+        if operation.outcome == UCXNB_PEER_ENDED and operation.length > 0:
+            return torn_error(request.endpoint, operation.length, operation.capacity)
         if operation.outcome == UCXNB_TOO_SMALL:
             return self.too_small(operation.sender_tag, operation.length, operation.capacity)
         if operation.outcome != UCXNB_MATCHED:
             return self.no_message_error(operation.outcome, request.endpoint)
         verb = "sending" if request.is_send else "receiving"
-        what = f"{verb} tag {request.tag} failed"
+        what = f"{verb} {request.what()} failed"
         return self.failed_error(request.endpoint, operation.status, what)

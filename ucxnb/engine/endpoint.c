@@ -2,6 +2,7 @@
 
 #include "allowance.h"
 #include "matching.h"
+#include "stream.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -57,10 +58,11 @@ ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpo
 {
     ucp_ep_params_t params = {
             .field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
-                          UCP_EP_PARAM_FIELD_ERR_HANDLER,
+                          UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_USER_DATA,
             .address = address,
             .err_mode = UCP_ERR_HANDLING_MODE_PEER,
             .err_handler = {.cb = on_failure, .arg = endpoint},
+            .user_data = endpoint,
     };
     ucs_status_t status = UCS_ERR_NO_MEMORY;
     int registered;
@@ -94,6 +96,7 @@ void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state)
 {
     atomic_store(&endpoint->state, state);
     ucxnb_endpoint_changed(endpoint);
+    ucxnb_stream_changed(endpoint);
     ucxnb_wake_waiters(&endpoint->engine->driver);
 }
 
@@ -199,7 +202,7 @@ ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, siz
         }
     }
     atomic_fetch_sub(&endpoint->posting, 1);
-    if (atomic_fetch_add_explicit(&engine->posts, 1, memory_order_relaxed) % UCXNB_POSTS_PER_STEP == 0) {
+    if (ucxnb_count_post(engine)) {
         ucxnb_progress(&engine->driver);
     }
     return status;
@@ -209,11 +212,7 @@ ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *bu
                                       uint64_t tag, ucxnb_operation_t *operation, int *due)
 {
     ucxnb_engine_t *engine = endpoint->engine;
-    unsigned posts = atomic_load_explicit(&engine->posts, memory_order_relaxed);
-
-    /* Should another thread count at the same moment, one of the two is forgotten. */
-    atomic_store_explicit(&engine->posts, posts + 1, memory_order_relaxed);
-    *due = posts % UCXNB_POSTS_PER_STEP == 0;
+    *due = ucxnb_count_post(engine);
     if (atomic_load(&endpoint->state) != UCXNB_OPEN) {
         return UCS_ERR_CANCELED;
     }
@@ -221,6 +220,19 @@ ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *bu
         return UCXNB_WOULD_HOLD;
     }
     return ucxnb_begin_send(endpoint, buffer, length, tag, ucxnb_on_sent, operation);
+}
+
+ucs_status_t ucxnb_begin_piece(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                               ucxnb_operation_t *operation)
+{
+    ucp_request_param_t param;
+
+    param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA |
+                         UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+    param.cb.send = ucxnb_on_part_sent;
+    param.user_data = operation;
+    param.memory_type = UCS_MEMORY_TYPE_HOST;
+    return status_of(ucxnb_ucp.ucp_stream_send_nbx(endpoint->ucp, buffer, length, &param));
 }
 
 ucs_status_t ucxnb_begin_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)

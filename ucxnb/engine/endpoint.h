@@ -12,6 +12,19 @@
 
 enum { UCXNB_OPEN, UCXNB_CLOSING, UCXNB_ENDED };
 
+typedef struct ucxnb_block ucxnb_block_t;
+
+/* Of what it sent as a stream; under stream_lock. See stream.h. */
+typedef struct {
+    ucxnb_block_t *first, *last; /* what nobody read and UCX no longer has */
+    uint64_t kept;               /* bytes in them */
+    uint64_t arrived;            /* bytes that came out of UCX */
+    uint64_t position;           /* bytes that were read */
+    int64_t untold;              /* of them, that are not in `taken` yet */
+    ucxnb_operation_t *first_reader; /* posted, in order */
+    _Atomic int readers;             /* those, and threads that wait */
+} ucxnb_stream_t;
+
 struct ucxnb_endpoint {
     ucxnb_engine_t *engine;
     ucp_ep_h ucp; /* NULL once closed */
@@ -36,6 +49,8 @@ struct ucxnb_endpoint {
     uint64_t due;       /* when that has come to so much, the peer must be allowed more: */
     _Atomic int is_due; /* it has */
     ucxnb_load_t backlog;
+
+    ucxnb_stream_t stream;
 };
 
 /* Create a UCP endpoint to a worker address, with error handling. At first this side may send as much
@@ -67,13 +82,25 @@ ucs_status_t ucxnb_post_send(ucxnb_endpoint_t *endpoint, const void *buffer, siz
 ucs_status_t ucxnb_post_send_with_gil(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                                       uint64_t tag, ucxnb_operation_t *operation, int *due);
 
+/* A loop of posts makes steps of progress in between: whether one is due. */
+static inline int ucxnb_count_post(ucxnb_engine_t *engine)
+{
+    unsigned posts = atomic_load_explicit(&engine->posts, memory_order_relaxed);
+
+    /* Should another thread count at the same moment, one of the two is forgotten. */
+    atomic_store_explicit(&engine->posts, posts + 1, memory_order_relaxed);
+    return posts % UCXNB_POSTS_PER_STEP == 0;
+}
+
 /* The same for one who has counted himself in `posting` and seen that the endpoint is open. */
 ucs_status_t ucxnb_begin_send(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                               uint64_t tag, ucp_send_nbx_callback_t callback,
                               ucxnb_operation_t *operation);
 
-/* For one who holds held_lock and has seen that it is not closed. */
+/* For one who holds held_lock and has seen that it is not closed: a flush, or a part of a stream. */
 ucs_status_t ucxnb_begin_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation);
+ucs_status_t ucxnb_begin_piece(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
+                               ucxnb_operation_t *operation);
 
 /* Names of the transports in use, at most `limit`; returns how many. */
 unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,

@@ -9,10 +9,15 @@ cdef class Endpoint:
     cdef readonly object endpoint_id
     cdef uint64_t send_prefix
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
+    cdef unsigned long long stream_bytes_sent, stream_bytes_received
     cdef int64_t started_ns, ended_ns
     cdef public object peer_address, peer_name, direction, state, since, reason
     cdef public object received_there  # messages and bytes, as the peer says
     cdef public bint closed_by_me
+    cdef public object features  # that the peer has switched on: names
+
+    def __dealloc__(self):
+        ucxnb_free_stream(&self.ucp)
 
     @property
     def failure(self):

@@ -1,4 +1,5 @@
 #include "matching.h"
+#include "stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@ static void close_descriptors(ucxnb_engine_t *engine)
 }
 
 int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
-                       int endpoint_scope)
+                       int endpoint_scope, int with_streams)
 {
     int error;
 
@@ -41,6 +42,7 @@ int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interva
     }
     pthread_mutex_init(&engine->completion_lock, NULL);
     ucxnb_matching_start(engine);
+    ucxnb_streams_start(engine, with_streams);
     return 0;
 }
 
@@ -48,6 +50,7 @@ void ucxnb_engine_shut(ucxnb_engine_t *engine)
 {
     atomic_store(&engine->closing, 1);
     ucxnb_end_posted(engine);
+    ucxnb_end_readers(engine);
     ucxnb_wake_waiters(&engine->driver);
 }
 
@@ -79,6 +82,7 @@ void ucxnb_engine_abandon(ucxnb_engine_t *engine)
     /* A thread of the parent's may have held them. */
     pthread_mutex_init(&engine->completion_lock, NULL);
     pthread_mutex_init(&engine->match_lock, NULL);
+    pthread_mutex_init(&engine->stream_lock, NULL);
     atomic_store(&engine->first_completed, NULL);
 }
 

@@ -41,6 +41,10 @@ typedef struct ucxnb_engine {
     ucxnb_endpoint_t **endpoints; /* by id; NULL where there is none */
     uint64_t endpoint_capacity;
 
+    pthread_mutex_t stream_lock;  /* guards the streams of all endpoints; taken before match_lock */
+    uint64_t unread;              /* bytes that are kept for readers, in all of them */
+    _Atomic int posted_readers;
+
     pthread_mutex_t completion_lock; /* guards what follows; taken inside the other, and last */
     ucxnb_operation_t *_Atomic first_completed;
     ucxnb_operation_t *last_completed;
@@ -53,7 +57,7 @@ typedef struct ucxnb_engine {
 
 /* 0, or an errno. */
 int ucxnb_engine_start(ucxnb_engine_t *engine, ucp_worker_h worker, long interval_us,
-                       int endpoint_scope);
+                       int endpoint_scope, int with_streams);
 
 /* Blocking calls and posted receives end, and no new one begins to wait. */
 void ucxnb_engine_shut(ucxnb_engine_t *engine);

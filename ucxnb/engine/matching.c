@@ -1,6 +1,7 @@
 #include "matching.h"
 
 #include "allowance.h"
+#include "stream.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,6 @@
 #define GLANCE_NS 2000000
 /* Steps of progress after which nothing is left in shared memory of what was there before them. */
 #define STEPS_TO_EMPTY 64
-/* Steps of progress before a thread that has little time looks at the clock. */
-#define STEPS_PER_LOOK 8
 /* Messages that are delivered before others get a turn. */
 #define DELIVERIES 1024
 /* Kept out of the way of each receive. */
@@ -613,6 +612,9 @@ static int after_step(ucxnb_driver_t *driver, unsigned count)
     ucxnb_engine_t *engine = (ucxnb_engine_t *)driver; /* its first member */
     int delivered = 1;
 
+    if (count != 0 && atomic_load_explicit(&engine->posted_readers, memory_order_relaxed) > 0) {
+        ucxnb_deliver_streams(engine);
+    }
     if (count != 0 || atomic_load_explicit(&engine->undelivered, memory_order_relaxed) ||
         atomic_load_explicit(&engine->match_again, memory_order_relaxed)) {
         pthread_mutex_lock(&engine->match_lock);
@@ -679,28 +681,6 @@ int ucxnb_match_now(ucxnb_match_t *match)
     while (result == UCXNB_NO_MATCH && count != 0 && steps++ < STEPS_TO_EMPTY) {
         count = ucxnb_progress(driver);
         result = ucxnb_match(match);
-    }
-    return result;
-}
-
-int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns)
-{
-    ucxnb_driver_t *driver = &match->engine->driver;
-    int result = ucxnb_match(match);
-    int64_t deadline_ns = 0;
-    unsigned steps = 0;
-
-    while (result == UCXNB_NO_MATCH) {
-        if (ucxnb_progress(driver) != 0) {
-            result = ucxnb_match(match);
-        }
-        if (++steps % STEPS_PER_LOOK == 0) {
-            if (deadline_ns == 0) {
-                deadline_ns = ucxnb_now_ns() + patience_ns;
-            } else if (ucxnb_now_ns() >= deadline_ns) {
-                break;
-            }
-        }
     }
     return result;
 }
@@ -909,6 +889,29 @@ ucxnb_load_t ucxnb_unreceived(ucxnb_engine_t *engine, const ucxnb_endpoint_t *en
     load = endpoint != NULL ? endpoint->backlog : engine->load;
     leave(engine);
     return load;
+}
+
+void ucxnb_count_read(ucxnb_endpoint_t *endpoint, int64_t nbytes)
+{
+    ucxnb_engine_t *engine = endpoint->engine;
+
+    pthread_mutex_lock(&engine->match_lock);
+    endpoint->taken += nbytes;
+    if (endpoint->taken >= endpoint->due) {
+        tell_due(endpoint);
+    }
+    pthread_mutex_unlock(&engine->match_lock);
+}
+
+int ucxnb_next_endpoint(ucxnb_engine_t *engine, uint64_t *id, ucxnb_endpoint_t **endpoint)
+{
+    *endpoint = NULL;
+    pthread_mutex_lock(&engine->match_lock);
+    while (*endpoint == NULL && *id < engine->endpoint_capacity) {
+        *endpoint = engine->endpoints[(*id)++];
+    }
+    pthread_mutex_unlock(&engine->match_lock);
+    return *endpoint != NULL;
 }
 
 uint64_t ucxnb_renew_window(ucxnb_endpoint_t *endpoint, uint64_t window)

@@ -28,9 +28,6 @@ int ucxnb_match(void *match);
 /* The same, with steps of progress until nothing is left of what had arrived. */
 int ucxnb_match_now(ucxnb_match_t *match);
 
-/* The same for about `patience_ns`: for those who hold the GIL and have seen that nobody drives. */
-int ucxnb_match_soon(ucxnb_match_t *match, int64_t patience_ns);
-
 /* The bytes of a matched message, into memory of its size. Like ucp_tag_msg_recv_nbx: UCS_OK, an
  * error, or UCS_INPROGRESS: then the operation is under way. */
 ucs_status_t ucxnb_fetch(const ucxnb_match_t *match, void *memory, ucxnb_operation_t *operation);
@@ -75,6 +72,12 @@ ucxnb_load_t ucxnb_unreceived(ucxnb_engine_t *engine, const ucxnb_endpoint_t *en
 /* The peer is about to be allowed so much more than what was received of it, which is returned. It is
  * due again when a part of that has been received too. */
 uint64_t ucxnb_renew_window(ucxnb_endpoint_t *endpoint, uint64_t window);
+
+/* So much of what it sent as a stream was read; negative if it was unread. */
+void ucxnb_count_read(ucxnb_endpoint_t *endpoint, int64_t nbytes);
+
+/* Go through all endpoints, from `*id` 0; false at the end. */
+int ucxnb_next_endpoint(ucxnb_engine_t *engine, uint64_t *id, ucxnb_endpoint_t **endpoint);
 
 /* For those who hold match_lock: */
 

@@ -170,7 +170,7 @@ void ucxnb_on_sent(void *request, ucs_status_t status, void *operation)
     complete_in_callback(operation, status);
 }
 
-void ucxnb_on_batch_sent(void *request, ucs_status_t status, void *arg)
+void ucxnb_on_part_sent(void *request, ucs_status_t status, void *arg)
 {
     ucxnb_operation_t *operation = arg;
 

@@ -26,10 +26,14 @@ typedef struct {
 
 enum { UCXNB_POSTED, UCXNB_UNDER_WAY, UCXNB_DONE };
 
+/* What it moves. */
+enum { UCXNB_TAGGED, UCXNB_STREAMED, UCXNB_FLUSH };
+
 struct ucxnb_operation {
     ucxnb_message_t message; /* as a posted receive, and as a message that was given back */
     ucxnb_engine_t *engine;
     ucxnb_endpoint_t *endpoint; /* NULL: a receive from anyone */
+    int kind;
     uint64_t mask;
     char *memory;
     size_t capacity;
@@ -40,15 +44,18 @@ struct ucxnb_operation {
     ucs_status_t status;
     uint64_t sender_tag, age; /* of the message, as is length */
     size_t length;
-    _Atomic int64_t balance;   /* of a batch: less one for each send that is over; when all have been
+    _Atomic int64_t balance;   /* of several sends: less one for each that is over; when all have been
                                 * posted, more by their number: so 0 at the end */
     _Atomic int in_backlog;    /* written under match_lock */
     _Atomic int taken;         /* out of the backlog, by a receive that has yet to copy the message */
     int orphan;                /* under completion_lock: nobody waits, and it is under way */
     int queued, released;      /* under completion_lock */
     int held;                  /* under the endpoint's held_lock, as are: */
-    int is_flush;
+    size_t begun;              /* of a stream's: bytes that were posted */
+    int pieces;                /* in so many parts */
     ucxnb_operation_t *next_held;
+    int wait_all;              /* of a read of a stream; under stream_lock, as is: */
+    ucxnb_operation_t *next_reader;
     ucxnb_operation_t *next_completed;
 
     /* for Cython, under the GIL */
@@ -90,7 +97,7 @@ void ucxnb_release(ucxnb_operation_t *operation);
 
 /* For ucp_request_param_t, with the operation as user data. */
 void ucxnb_on_sent(void *request, ucs_status_t status, void *operation);
-void ucxnb_on_batch_sent(void *request, ucs_status_t status, void *operation);
+void ucxnb_on_part_sent(void *request, ucs_status_t status, void *operation);
 void ucxnb_on_received(void *request, ucs_status_t status, const ucp_tag_recv_info_t *info,
                        void *operation);
 

@@ -23,6 +23,10 @@
 #define YIELDS_TO_ASKING 64
 /* The background thread, which stands aside, looks this often at least, or at its own interval. */
 #define LONG_NAP_NS 1000000
+/* Steps of progress before a thread that has little time looks at the clock. */
+#define STEPS_PER_LOOK 8
+/* Steps that did something between two calls of `in_passing`. */
+#define STEPS_PER_PASSING 256
 /* No sleep is longer: a wake-up that a transport failed to signal costs this much at worst. */
 #define LONGEST_SLEEP_MS 100
 
@@ -102,6 +106,17 @@ void ucxnb_tell_ended(ucxnb_driver_t *driver)
     }
 }
 
+static void pass(ucxnb_driver_t *driver)
+{
+    /* Should two threads count at the same moment, one of the two is forgotten. */
+    unsigned steps = atomic_load_explicit(&driver->busy_steps, memory_order_relaxed) + 1;
+
+    atomic_store_explicit(&driver->busy_steps, steps % STEPS_PER_PASSING, memory_order_relaxed);
+    if (steps == STEPS_PER_PASSING && driver->in_passing != NULL) {
+        driver->in_passing(driver);
+    }
+}
+
 /* `*again` is set if there is more to do at once, whatever UCX says; `waits`: the caller is himself
  * one of the waiters, and looks after a step that did something. */
 static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
@@ -111,6 +126,7 @@ static unsigned step(ucxnb_driver_t *driver, int *again, int waits)
     if (count != 0) {
         /* What this step completed may be what another thread waits for. */
         tell_waiters(driver, waits);
+        pass(driver);
     }
     if (atomic_load_explicit(&driver->posted, memory_order_relaxed) != 0) {
         *again |= driver->after_step(driver, count);
@@ -562,4 +578,25 @@ void ucxnb_driver_abandon(ucxnb_driver_t *driver)
         driver->running = 0;
         close_descriptors(driver);
     }
+}
+
+int ucxnb_look_soon(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t patience_ns)
+{
+    int result = ready(arg);
+    int64_t deadline_ns = 0;
+    unsigned steps = 0;
+
+    while (result == 0) {
+        if (ucxnb_progress(driver) != 0) {
+            result = ready(arg);
+        }
+        if (++steps % STEPS_PER_LOOK == 0) {
+            if (deadline_ns == 0) {
+                deadline_ns = ucxnb_now_ns() + patience_ns;
+            } else if (ucxnb_now_ns() >= deadline_ns) {
+                break;
+            }
+        }
+    }
+    return result;
 }

@@ -26,6 +26,10 @@ typedef struct ucxnb_driver {
     int (*after_step)(struct ucxnb_driver *driver, unsigned count);
     _Atomic int posted;
 
+    /* Called now and then after steps that did something, by whoever made the step; or NULL. */
+    void (*in_passing)(struct ucxnb_driver *driver);
+    _Atomic unsigned busy_steps; /* since then */
+
     /* Called when operations have ended inside UCX, by whoever was there, once he is out again: one
      * who is woken earlier, on the same core, finds UCX's spinlock taken by a thread that waits for
      * that core. */
@@ -120,6 +124,10 @@ int ucxnb_wait(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t d
 /* The same, adding to `operations` what each step of progress returned. */
 int ucxnb_wait_counting(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg,
                         int64_t deadline_ns, int spin, uint64_t *operations);
+
+/* Call `ready`, and again after each step that did something, for about `patience_ns`; what it
+ * returned. For those who hold the GIL and have seen that nobody drives. */
+int ucxnb_look_soon(ucxnb_driver_t *driver, ucxnb_ready_t ready, void *arg, int64_t patience_ns);
 
 /* Make every waiter call its `ready` again, asleep or not. Safe inside UCX callbacks. */
 void ucxnb_wake_waiters(ucxnb_driver_t *driver);

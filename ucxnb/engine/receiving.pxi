@@ -144,7 +144,7 @@ cdef class TagReceiver(TagSender):
         cdef bint small
         if ucxnb_nobody_drives(&self.engine.driver):
             if wait and spin:
-                found = ucxnb_match_soon(match, SOON_NS)
+                found = ucxnb_look_soon(&self.engine.driver, ucxnb_match, match, SOON_NS)
             elif not wait:
                 found = ucxnb_match_now(match)
             small = match.length <= SMALL

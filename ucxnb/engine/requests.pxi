@@ -5,10 +5,10 @@
 cdef class Request:
     """A send or receive that goes on while you do something else.
 
-    Made by `isend_tag` and `ireceive_tag`. The background thread completes it; `wait` for it, look
+    Made by `isend_tag`, `ireceive_tag`, `isend_stream` and `ireceive_stream`. The background thread completes it; `wait` for it, look
     at `done`, or ``await`` it. Dropping it is safe at any time: a send goes on, and keeps its
     buffer until it has ended; a receive is withdrawn, and if it has got a message already, the next
-    receive of that tag gets it. Cancelling the only task that awaits it (``asyncio.wait_for`` does,
+    receive of that tag, or read of that stream, gets it. Cancelling the only task that awaits it (``asyncio.wait_for`` does,
     when its time is over) is like dropping it: a receive ends with `RequestCancelledError`, a send
     goes on and can be awaited again.
 
@@ -34,9 +34,12 @@ cdef class Request:
             self.let_go()
 
     def __repr__(self):
-        what = "send" if self.is_send else "receive"
+        verb = "send" if self.is_send else "receive"
         state = "cancelled" if self.cancelled else "done" if self.has_ended() else "under way"
-        return f"<Request: {what} of tag {self.tag}, {self.peer()}: {state}>"
+        return f"<Request: {verb} of {self.what()}, {self.peer()}: {state}>"
+
+    cdef str what(self):
+        return what_of(self.tag)
 
     cdef bint has_ended(self) noexcept:
         return self.operation == NULL or self.operation.state == UCXNB_DONE
@@ -122,15 +125,21 @@ cdef class Request:
         """
         cdef ucxnb_operation_t *operation = self.operation
         cdef object data = None, message = None, error = None
+        cdef bint streamed
         if operation == NULL:
             return 0
         self.users += 1
         try:
             if operation.outcome == UCXNB_MATCHED and operation.status == UCS_OK:
-                if not self.is_send and not operation.into_buffer:
+                streamed = operation.kind == UCXNB_STREAMED
+                if not (self.is_send or streamed or operation.into_buffer):
                     data = PyBytes_FromStringAndSize(operation.memory, operation.length)
-                if self.is_send:
-                    message = make_message(self.endpoint.endpoint_id, self.tag, operation.length,
+                if streamed and not self.is_send and not operation.counted:
+                    self.worker.count_streamed(self.endpoint, operation.length, False)
+                    operation.counted = True
+                if self.is_send or streamed:
+                    message = make_message(self.endpoint.endpoint_id,
+                                           0 if self.tag is None else self.tag, operation.length,
                                            None)
                 else:
                     message = self.worker.message_of(operation.sender_tag, operation.length, data)
@@ -190,7 +199,10 @@ cdef class Request:
         self.users += 1
         try:
             with nogil:
-                withdrawn = ucxnb_withdraw(operation)
+                if operation.kind == UCXNB_STREAMED:
+                    withdrawn = operation.state == UCXNB_POSTED and ucxnb_withdraw_reader(operation)
+                else:
+                    withdrawn = ucxnb_withdraw(operation)
             if withdrawn:
                 self.worker.reap()
                 self.conclude()
@@ -278,7 +290,7 @@ cdef class Request:
 
     cdef object cancelled_error(self):
         return RequestCancelledError(
-            f"the receive of tag {self.tag} from {self.peer()} was cancelled; no message is lost"
+            f"the receive of {self.what()} from {self.peer()} was cancelled; nothing is lost"
         )
 
     cdef str peer(self):

@@ -7,6 +7,10 @@ cdef object full_error(Endpoint endpoint, str what):
     )
 
 
+cdef str what_of(object tag):
+    return "the stream" if tag is None else f"tag {tag}"
+
+
 cdef class TagSender(EngineCore):
     """Sends tagged messages."""
 
@@ -50,49 +54,72 @@ cdef class TagSender(EngineCore):
         nothing meanwhile, wait for ever without a `timeout`.
         """
         cdef Endpoint endpoint
-        cdef Py_buffer view
-        cdef uint64_t wire
-        cdef int64_t deadline
-        cdef size_t length
-        cdef ucs_status_t status
-        cdef ucxnb_operation_t *operation
-        cdef int due
         self.enter()
         try:
             endpoint = self.sendable(endpoint_id)
-            wire = self.wire_tag(tag) | endpoint.send_prefix
-            deadline = deadline_of(timeout)
-            export_buffer(data, &view, False)
-            length = view.len
-            operation = self.take_operation(endpoint)
-            status = UCXNB_WOULD_HOLD
-            if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
-                status = ucxnb_post_send_with_gil(&endpoint.ucp, view.buf, length, wire, operation,
-                                                  &due)
-                if status == UCS_INPROGRESS or due:
-                    with nogil:
-                        if status == UCS_INPROGRESS:
-                            self.note_start(operation, length)
-                        if due:
-                            ucxnb_progress(&self.engine.driver)
-                        if status == UCS_INPROGRESS:
-                            ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
-            if status == UCXNB_WOULD_HOLD:
-                with nogil:
-                    status = ucxnb_post_send(&endpoint.ucp, view.buf, length, wire, operation)
-                    if status == UCS_INPROGRESS:
-                        self.note_start(operation, length)
-                        ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
-            if status == UCS_INPROGRESS:
-                status = self.finish_send(operation, lend(&view, None, endpoint), length, deadline)
-            else:
-                self.spare_operation(operation)
-                PyBuffer_Release(&view)
-            if status != UCS_OK:
-                raise self.failed_error(endpoint, status, f"sending tag {tag} failed")
-            self.count_sent(endpoint, length)
+            self.send(endpoint, tag, self.wire_tag(tag) | endpoint.send_prefix, data, timeout,
+                      UCXNB_TAGGED)
         finally:
             self.leave()
+
+    @cython.final
+    cdef inline int send(self, Endpoint endpoint, object tag, uint64_t wire, object data,
+                         object timeout, int kind) except -1:
+        """Send and wait; `tag` is for errors."""
+        cdef Py_buffer view
+        cdef int64_t deadline = deadline_of(timeout)
+        cdef size_t length
+        cdef ucs_status_t status = UCXNB_WOULD_HOLD
+        cdef ucxnb_operation_t *operation
+        cdef int due = False
+        export_buffer(data, &view, False)
+        length = view.len
+        operation = self.take_operation(endpoint)
+        if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+            if kind == UCXNB_TAGGED:
+                status = ucxnb_post_send_with_gil(&endpoint.ucp, view.buf, length, wire, operation,
+                                                  &due)
+            else:
+                due = ucxnb_count_post(&self.engine)
+                status = ucxnb_post_stream(&endpoint.ucp, view.buf, length, operation, False)
+            if status == UCS_INPROGRESS or due:
+                with nogil:
+                    if status == UCS_INPROGRESS:
+                        self.note_start(operation, length)
+                    if due:
+                        ucxnb_progress(&self.engine.driver)
+                    if status == UCS_INPROGRESS:
+                        ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
+        if status == UCXNB_WOULD_HOLD:
+            with nogil:
+                status = self.post(&endpoint.ucp, view.buf, length, wire, operation, kind)
+                if status == UCS_INPROGRESS:
+                    self.note_start(operation, length)
+                    ucxnb_wait_operation(operation, slice_end(deadline), 1, False)
+        if status == UCS_INPROGRESS:
+            status = self.finish_send(operation, lend(&view, None, endpoint), length, deadline)
+        else:
+            self.spare_operation(operation)
+            PyBuffer_Release(&view)
+        if status != UCS_OK:
+            raise self.failed_error(endpoint, status, f"sending {what_of(tag)} failed")
+        if kind == UCXNB_TAGGED:
+            self.count_sent(endpoint, length)
+        else:
+            self.count_streamed(endpoint, length, True)
+        return 0
+
+    @cython.final
+    cdef inline ucs_status_t post(self, ucxnb_endpoint_t *endpoint, const void *memory,
+                                  size_t length, uint64_t wire, ucxnb_operation_t *operation,
+                                  int kind) noexcept nogil:
+        cdef ucs_status_t status
+        if kind == UCXNB_TAGGED:
+            return ucxnb_post_send(endpoint, memory, length, wire, operation)
+        status = ucxnb_post_stream(endpoint, memory, length, operation, True)
+        if ucxnb_count_post(&self.engine):
+            ucxnb_progress(&self.engine.driver)
+        return status
 
     @cython.final
     cdef inline void note_start(self, ucxnb_operation_t *operation, size_t length) noexcept nogil:
@@ -134,10 +161,10 @@ cdef class TagSender(EngineCore):
             if self.engine.closing:
                 raise self.closed_error()
             if taken_back:
-                raise full_error(loan.endpoint, f"a message of {length:,} bytes was not sent")
+                raise full_error(loan.endpoint, f"{length:,} bytes were not sent")
             raise OperationTimeoutError(
-                f"{loan.endpoint.text()}: a message of {length:,} bytes was not fetched in time; "
-                "it cannot be taken back, so its buffer stays in use until it is"
+                f"{loan.endpoint.text()}: {length:,} bytes were not fetched in time; they cannot "
+                "be taken back, so their buffer stays in use until they are"
             )
         return status
 
@@ -188,12 +215,12 @@ cdef class TagSender(EngineCore):
             tag_bits = self.wire_tag(tag)
             export_buffer(data, &view, False)
             # The request keeps a plain number, not an object of the caller's.
-            return self.begin_send(endpoint, tag_bits, tag_bits, &view, None)
+            return self.begin_send(endpoint, tag_bits, tag_bits, &view, None, UCXNB_TAGGED)
         finally:
             self.leave()
 
     cdef Request begin_send(self, Endpoint endpoint, object tag, uint64_t tag_bits, Py_buffer *view,
-                            Loan lender):
+                            Loan lender, int kind):
         """Post a send of memory that `lender` keeps; if that is None, the view is taken over."""
         cdef Request request = make_request(self, endpoint, tag, True)
         cdef uint64_t wire = tag_bits | endpoint.send_prefix
@@ -205,7 +232,8 @@ cdef class TagSender(EngineCore):
         operation.is_send = True
         operation.length = length
         operation.request = <void *>request
-        if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+        if (length <= SMALL and kind == UCXNB_TAGGED
+                and ucxnb_nobody_drives(&self.engine.driver)):
             status = ucxnb_post_send_with_gil(&endpoint.ucp, memory, length, wire, operation, &due)
             if status == UCS_INPROGRESS:
                 self.note_start(operation, length)
@@ -220,7 +248,7 @@ cdef class TagSender(EngineCore):
             self.note_start(operation, length)
             self.keep_operation(operation, borrow(view, lender, endpoint))
             with nogil:
-                status = ucxnb_post_send(&endpoint.ucp, memory, length, wire, operation)
+                status = self.post(&endpoint.ucp, memory, length, wire, operation, kind)
                 if status == UCS_INPROGRESS:
                     ucxnb_wake_background(&self.engine.driver)
             if status != UCS_INPROGRESS:
@@ -236,10 +264,14 @@ cdef class TagSender(EngineCore):
         operation.request = NULL
         self.spare_operation(operation)
         if status == UCS_OK:
-            self.count_sent(endpoint, length)
-            request.message = make_message(endpoint.endpoint_id, tag, length, None)
+            if kind == UCXNB_TAGGED:
+                self.count_sent(endpoint, length)
+            else:
+                self.count_streamed(endpoint, length, True)
+            request.message = make_message(endpoint.endpoint_id, 0 if tag is None else tag, length,
+                                           None)
         else:
-            request.error = self.failed_error(endpoint, status, f"sending tag {tag} failed")
+            request.error = self.failed_error(endpoint, status, f"sending {what_of(tag)} failed")
         return request
 
     def broadcast_tag(self, tag, data, *, timeout=None):
@@ -293,7 +325,9 @@ cdef class TagSender(EngineCore):
             export_buffer(data, &view, False)
             loan = lend(&view, None, None)
             for endpoint in list(self.open_endpoints.values()):
-                requests.append(self.begin_send(endpoint, tag, tag_bits, &loan.view, loan))
+                requests.append(
+                    self.begin_send(endpoint, tag, tag_bits, &loan.view, loan, UCXNB_TAGGED)
+                )
             for request in requests:
                 endpoint = request.endpoint
                 if request.has_ended() or self.await_operation(request.operation, deadline, True):

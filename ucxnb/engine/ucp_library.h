@@ -13,6 +13,10 @@
     X(ucp_get_version_string)                                                                     \
     X(ucp_request_check_status)                                                                   \
     X(ucp_request_free)                                                                           \
+    X(ucp_stream_data_release)                                                                    \
+    X(ucp_stream_recv_data_nb)                                                                    \
+    X(ucp_stream_send_nbx)                                                                        \
+    X(ucp_stream_worker_poll)                                                                     \
     X(ucp_tag_msg_recv_nbx)                                                                       \
     X(ucp_tag_probe_nb)                                                                           \
     X(ucp_tag_send_nbx)                                                                           \

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..address import Address
 from ..endpoint_info import CLOSED_BY_YOU, EndpointState
@@ -82,10 +82,11 @@ class Channel:
         self._decoder = FrameDecoder()
         self._unsent = bytearray()
         self._last_heard = time.monotonic()
-        self._last_words = 0  # messages that the peer says it sent, in its goodbye
-        self._sent_there = 0  # and in its latest heartbeat
-        self._arrived = 0  # when that was last looked at, which takes time
-        self._taken = 0  # by the user
+        # Messages and bytes of the stream:
+        self._last_words = (0, 0)  # that the peer says it sent, in its goodbye
+        self._sent_there = (0, 0)  # and in its latest heartbeat
+        self._arrived = (0, 0)  # when that was last looked at, which takes time
+        self._taken = (0, 0)  # by the user
         self._last_arrival = self._last_heard
         self._near = door.ucx_ports.hosts_behind(sock)
         self._hosts: set[str] = set()  # where UCX's ports let it in from
@@ -95,7 +96,9 @@ class Channel:
         # One host can have 2**64 IPv6 addresses.
         self.network = socket.inet_pton(sock.family, name[0].partition("%")[0])[:8]
         self._handshake = Handshake(
-            Introduction(door.name, door.config.tag_scope, door.worker_address),
+            Introduction(
+                door.name, door.config.tag_scope, door.config.features, door.worker_address
+            ),
             self._enroll,
             connecting=direction == "connected",
             key=door.key,
@@ -179,7 +182,7 @@ class Channel:
             assert self.endpoint is not None
             arrived = engine._arrived(self.endpoint)
             counted = self._door.config.tag_scope == "endpoint"
-            if late or (counted and arrived >= self._last_words):
+            if late or (counted and _all_of(self._last_words, arrived)):
                 self._finish(
                     engine, EndpointState.CLOSED, "the peer closed the connection", answer=True
                 )
@@ -232,8 +235,9 @@ class Channel:
             self._phase = _Phase.CLOSING
             self.deadline = time.monotonic() + timeout
             self._door.ticking.add(self)
-            sent = engine._traffic(self.endpoint).messages_sent
-            self._send(engine, [Frame(FrameType.GOODBYE, {"sent": sent})])
+            stats = engine._traffic(self.endpoint)
+            sent = {"sent": stats.messages_sent, "streamed": stats.stream_bytes_sent}
+            self._send(engine, [Frame(FrameType.GOODBYE, sent)])
 
     def abort(self, engine: TagEngine) -> None:
         """Give up at once: the worker closes, or whoever asked for the connection left."""
@@ -302,16 +306,18 @@ class Channel:
         stats = engine._traffic(self.endpoint)
         return {
             "sent": stats.messages_sent,
+            "streamed": stats.stream_bytes_sent,
             "received": stats.messages_received,
             "bytes": stats.bytes_received,
         }
 
     def _note_counts(self, frame: Frame) -> None:
         assert self.endpoint is not None
-        sent, received, nbytes = (frame.payload.get(n, -1) for n in ("sent", "received", "bytes"))
-        if type(sent) is type(received) is type(nbytes) is int and min(sent, received, nbytes) >= 0:
+        sent = _counters(frame, "sent", "streamed")
+        received = _counters(frame, "received", "bytes")
+        if sent is not None and received is not None:
             self._sent_there = sent
-            self.endpoint.received_there = (received, nbytes)
+            self.endpoint.received_there = received
 
     def _seconds_stuck(self, engine: TagEngine, now: float) -> float:
         """How long nothing has come of what the peer says it sent.
@@ -320,8 +326,9 @@ class Channel:
         all others (UCX's FIFO waits for its message), and nobody else would tell.
         """
         assert self.endpoint is not None
-        received = engine._traffic(self.endpoint).messages_received
-        if received != self._taken or self._sent_there <= self._arrived:
+        stats = engine._traffic(self.endpoint)
+        received = (stats.messages_received, stats.stream_bytes_received)
+        if received != self._taken or _all_of(self._sent_there, self._arrived):
             self._taken, self._last_arrival = received, now
         elif (arrived := engine._arrived(self.endpoint)) != self._arrived:
             self._arrived, self._last_arrival = arrived, now
@@ -346,6 +353,7 @@ class Channel:
             self.endpoint.peer_address = self.peer_address
             self.endpoint.peer_name = peer.name
             self.endpoint.direction = self.direction
+            self.endpoint.features = peer.features
         if self._handshake.done:
             assert self.endpoint is not None
             self._phase = _Phase.OPEN
@@ -375,9 +383,10 @@ class Channel:
         if self._phase is _Phase.CLOSING:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU, answer=True)
             return
-        sent: Any = frame.payload.get("sent")
-        if type(sent) is not int or sent < 0:
-            raise ProtocolError(f"its goodbye counts {sent!r} messages")
+        sent = _counters(frame, "sent", "streamed")
+        if sent is None:
+            counts = (frame.payload.get(name) for name in ("sent", "streamed"))
+            raise ProtocolError("its goodbye counts {!r} messages and {!r} bytes".format(*counts))
         config = self._door.config
         patience = config.close_timeout if config.tag_scope == "endpoint" else _DRAIN_SECONDS
         self._last_words = sent
@@ -489,3 +498,16 @@ class Channel:
                 self.note(EventKind(state.value), self.endpoint.reason or "")
             elif before is EndpointState.UNRESPONSIVE:
                 self.note(EventKind.RESPONSIVE)
+
+
+def _counters(frame: Frame, *names: str) -> tuple[int, int] | None:
+    """Take two counters from a frame; None if they are none."""
+    first, second = (frame.payload.get(name) for name in names)
+    if type(first) is type(second) is int and min(first, second) >= 0:
+        return first, second
+    return None
+
+
+def _all_of(sent: tuple[int, int], arrived: tuple[int, int]) -> bool:
+    """Whether messages and bytes that were sent have arrived."""
+    return all(there <= here for there, here in zip(sent, arrived, strict=True))

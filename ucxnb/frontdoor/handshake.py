@@ -20,7 +20,7 @@ endpoint gets an id, before the peer has proved to have the key and to have sign
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..auth_key import SET_KEY, AuthKey
@@ -45,6 +45,8 @@ class Introduction:
         Its own name for itself.
     tag_scope : str
         Must be the same on both sides.
+    features : tuple of str
+        What it has switched on, of "tag", "stream" and "rma".
     worker_address : bytes
         Of its UCP worker.
     tag_prefix : int
@@ -55,6 +57,7 @@ class Introduction:
 
     name: str
     tag_scope: str
+    features: tuple[str, ...]
     worker_address: bytes = b""
     tag_prefix: int = 0
     window: int | None = None
@@ -104,6 +107,7 @@ class Handshake:
         self._said: dict[str, Any] = {
             "name": me.name,
             "tag_scope": me.tag_scope,
+            "features": " ".join(me.features),
             "auth": self._method,
         }
         if key is not None:
@@ -144,6 +148,7 @@ class Handshake:
     def _introduced(self, payload: Mapping[str, Any]) -> list[Frame]:
         name = _text(payload, "name")
         tag_scope = _text(payload, "tag_scope")
+        features = tuple(_text(payload, "features").split())
         if _text(payload, "auth") != self._method:
             raise AuthenticationError(f"only one side has a key: {SET_KEY}")
         if tag_scope != self.me.tag_scope:
@@ -156,7 +161,7 @@ class Handshake:
                 raise ProtocolError("its nonce is no hexadecimal number of 32 bytes")
             sides = (self._said, payload) if self._connecting else (payload, self._said)
             self._proofs = Proofs(self._key, *sides)
-        self.peer = Introduction(name, tag_scope)
+        self.peer = Introduction(name, tag_scope, features)
         self._expected = FrameType.AUTH
         if self._connecting:
             return [self._auth()]
@@ -208,7 +213,7 @@ class Handshake:
         if not address:
             raise ProtocolError("its worker address is empty")
         check_worker_address(address, self.me.worker_address)
-        self.peer = Introduction(self.peer.name, self.peer.tag_scope, address, prefix, window)
+        self.peer = replace(self.peer, worker_address=address, tag_prefix=prefix, window=window)
         if self._connecting:
             self._expected = FrameType.READY
             return [self._address()]

@@ -23,7 +23,7 @@ __all__ = [
     "encode_frame",
 ]
 
-VERSION = 2
+VERSION = 3
 MAX_PAYLOAD = 64 * 1024
 _MAGIC = b"UCXn"
 _HEADER = struct.Struct("!4sBBI")
