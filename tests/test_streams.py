@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -189,10 +190,12 @@ def test_a_cancelled_read_leaves_its_bytes_to_the_next(joined):
 
 
 def test_a_read_whose_result_nobody_saw_is_read_again(joined):
-    read = joined.right.ireceive_stream(joined.here, bytearray(10))
-    joined.send(b"abc")
-    eventually(lambda: read.done)
-    del read
+    def begin_and_drop() -> None:
+        read = joined.right.ireceive_stream(joined.here, bytearray(10))
+        joined.send(b"abc")
+        eventually(lambda: read.done)
+
+    begin_and_drop()
     assert joined.read(3) == b"abc"
     assert joined.right.stats().stream_bytes_received == 3
 
@@ -221,15 +224,11 @@ def test_however_it_is_read_no_byte_is_lost(sends, reads, random_):
             buffer = bytearray(size)
             nbytes = 0
             if how == "w":
-                try:
+                with contextlib.suppress(OperationTimeoutError):
                     nbytes = right.receive_stream(joined.here, buffer, timeout=0.002)
-                except OperationTimeoutError:
-                    pass
             elif how == "a":
-                try:
+                with contextlib.suppress(OperationTimeoutError):
                     nbytes = right.receive_stream(joined.here, buffer, True, timeout=0.002)
-                except OperationTimeoutError:
-                    pass
             elif how == "o":
                 right.ireceive_stream(joined.here, buffer, True)  # dropped
             elif how == "t":
@@ -350,6 +349,11 @@ def sending_for_ever(channel, address):
             worker.send_stream(endpoint_id, b"x" * 100_000)
 
 
+def read_to_the_end(worker, endpoint_id):
+    while True:
+        worker.receive_stream(endpoint_id, bytearray(1 << 20), timeout=WAIT)
+
+
 def test_a_peer_that_is_killed_ends_reads_and_sends(start_child):
     with UcxWorker(ucx_options={"TLS": "tcp,self"}) as worker:
         child = start_child(sending_for_ever, worker.create_listener().address)
@@ -361,8 +365,7 @@ def test_a_peer_that_is_killed_ends_reads_and_sends(start_child):
         sending = worker.isend_stream(endpoint_id, bytes(64 << 20))
         child.kill()
         with pytest.raises(EndpointLostError):
-            while True:
-                worker.receive_stream(endpoint_id, bytearray(1 << 20), timeout=WAIT)
+            read_to_the_end(worker, endpoint_id)
         with pytest.raises(EndpointLostError):
             sending.wait(WAIT)
         with pytest.raises(EndpointLostError):

@@ -56,7 +56,7 @@ cdef enum:
     MAX_SPARES = 64  # operations that are kept to be used again
     MAX_SPINS_MISSED = 5
     TRIES = 3
-    STEPS_TO_EMPTY = 64  # after which nothing is left in shared memory of what was there before them
+    STEPS_TO_EMPTY = 64  # after so many, nothing is left in shared memory of what was there before
     AWAITS_IN_A_ROW = 64  # that need not wait, before others on the event loop get a turn
 
 cdef int64_t SOON_NS = 1_000  # a receive keeps the GIL that long
