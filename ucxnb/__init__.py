@@ -23,6 +23,7 @@ from .stats import Rates, StatsHistory, TrafficStats, WorkerStats
 
 if TYPE_CHECKING:
     from .echopeer import EchoPeer
+    from .engine import RegisteredMemory, RemoteMemory
     from .frontdoor import Listener, UnprotectedListenerWarning
     from .nesting import enable_nested_asyncio
     from .reconnect import KeptConnection, Loss
@@ -39,6 +40,8 @@ _LAZY = {
     "KeptConnection": ".reconnect",
     "Listener": ".frontdoor",
     "Loss": ".reconnect",
+    "RegisteredMemory": ".engine",
+    "RemoteMemory": ".engine",
     "Request": ".request",
     "TrafficGenerator": ".traffic",
     "UcxStream": ".streams",
@@ -65,6 +68,8 @@ __all__ = [
     "Rates",
     "Refusal",
     "Refusals",
+    "RegisteredMemory",
+    "RemoteMemory",
     "Request",
     "Snapshot",
     "StatsHistory",

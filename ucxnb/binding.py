@@ -84,6 +84,8 @@ class UcpWorker:
     ----------
     handle : int
         The ``ucp_worker_h``.
+    context_handle : int
+        The ``ucp_context_h``.
     address : bytes
         The worker's address, for ``ucp_ep_create`` by a peer.
 
@@ -124,6 +126,7 @@ class UcpWorker:
         except libucxx.UCXError as error:
             raise UcxError(f"UCX cannot make a worker with {options}: {error}") from error
         self.handle: int = self._worker.handle
+        self.context_handle: int = self._context.handle
         self.address = bytes(self._worker.address)
 
     def close(self) -> None:

@@ -17,6 +17,9 @@ pickled, with their attributes::
     ├── TagRangeError                     ValueError           a tag out of range
     ├── InvalidBufferError                BufferError, TypeError   not contiguous, not writable
     ├── BufferTooSmallError               ValueError           .needed bytes; the message is kept
+    ├── RemoteKeyError                    ValueError           no key, or a stale or foreign one
+    ├── RemoteRangeError                  IndexError           outside of a peer's memory
+    ├── RemoteReadOnlyError               PermissionError      that memory can only be read
     ├── UnknownEndpointError              LookupError          no such endpoint id, ever
     ├── BroadcastError                    ConnectionError      .delivered, .failed
     ├── RequestCancelledError             CancelledError       of concurrent.futures
@@ -66,6 +69,9 @@ __all__ = [
     "PeerFullError",
     "RecordingError",
     "RejectedError",
+    "RemoteKeyError",
+    "RemoteRangeError",
+    "RemoteReadOnlyError",
     "RequestCancelledError",
     "TagRangeError",
     "TagTypeError",
@@ -153,6 +159,18 @@ class BufferTooSmallError(UcxnbError, ValueError):
     def __init__(self, message: str, needed: int = 0) -> None:
         super().__init__(message)
         self.needed = needed
+
+
+class RemoteKeyError(UcxnbError, ValueError):
+    """A key leads to no memory: it is none, another worker's, or that of memory that was closed."""
+
+
+class RemoteRangeError(UcxnbError, IndexError):
+    """An access does not lie within the peer's memory. Nothing was done."""
+
+
+class RemoteReadOnlyError(UcxnbError, PermissionError):
+    """The owner of the memory lets peers read it, and not write. Nothing was done."""
 
 
 class UnknownEndpointError(UcxnbError, LookupError):

@@ -54,7 +54,7 @@ class TrafficStats:
     messages_sent, messages_received : int
         Messages whose send, or receive, completed.
     bytes_sent, bytes_received : int
-        Their payload, and what went through streams, bytes.
+        Their payload, and what went through streams or was put and got, bytes.
     errors : int
         Operations that failed, and connections that were lost.
     elapsed : float
@@ -68,6 +68,10 @@ class TrafficStats:
         Sends under way at this moment, that UCX has and has not completed, and their payload.
     stream_bytes_sent, stream_bytes_received : int
         What of the bytes went through streams.
+    puts, gets, atomics : int
+        How often this side reached a peer's memory.
+    put_bytes, get_bytes : int
+        What of the bytes it put there, and got from there.
     """
 
     messages_sent: int = 0
@@ -83,6 +87,11 @@ class TrafficStats:
     bytes_in_flight: int = field(default=0, kw_only=True)
     stream_bytes_sent: int = field(default=0, kw_only=True)
     stream_bytes_received: int = field(default=0, kw_only=True)
+    puts: int = field(default=0, kw_only=True)
+    gets: int = field(default=0, kw_only=True)
+    atomics: int = field(default=0, kw_only=True)
+    put_bytes: int = field(default=0, kw_only=True)
+    get_bytes: int = field(default=0, kw_only=True)
 
     def since(self, earlier: TrafficStats) -> Rates:
         """Rates from an earlier snapshot of the same worker or endpoint to this one.

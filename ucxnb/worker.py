@@ -19,11 +19,13 @@ from .auth_key import AuthKey
 from .binding import UcpWorker
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo
-from .engine import Endpoint, TagEngine, mark_toolkit_thread
+from .engine import Endpoint, RegisteredMemory, RemoteMemory, TagEngine, mark_toolkit_thread
 from .errors import (
     ArgumentError,
     ConfigError,
+    InvalidBufferError,
     NoPeersError,
+    OperationTimeoutError,
     PeerClosedError,
     WorkerClosedError,
 )
@@ -107,6 +109,7 @@ class UcxWorker(TagEngine):
             # Before the start: Ctrl-C may come right after it, and its thread needs the UCP worker.
             undo.callback(self._stop_engine)
             undo.callback(self._shut_engine)
+            self._enable_rma(config.enable_rma)
             self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
             self._door = FrontDoor(self, config, self._name, self._ucp.address)
             undo.callback(self._door.stop, self)
@@ -439,6 +442,145 @@ class UcxWorker(TagEngine):
         self._check_stream(endpoint_id)
         return open_pair(self, endpoint_id, limit)
 
+    # ---- one-sided memory ----
+
+    def register(self, buffer: Any, *, writable: bool | None = None) -> RegisteredMemory:
+        """Let peers reach a buffer of yours, with the key that this gives.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+            Any contiguous buffer: a NumPy array, say. It is kept alive until the memory is closed.
+        writable : bool, optional
+            Whether peers may write; if left out, whether you could.
+
+        Returns
+        -------
+        RegisteredMemory
+            Close it before the buffer is used for something else.
+
+        Raises
+        ------
+        InvalidBufferError, ArgumentError
+            It cannot be registered.
+        UcxError
+            UCX cannot register it.
+        FeatureDisabledError, ThreadModeError, WorkerClosedError
+            Nothing was done; ``enable_rma`` is needed.
+
+        Notes
+        -----
+        ``ucp_mem_map``. Over shared memory, what UCX allocates itself (`allocate`) can be reached
+        directly, and is many times faster.
+        """
+        if writable is not None and not isinstance(writable, bool):
+            raise ArgumentError(f"writable={shown(writable)}: it takes True, False or None")
+        if buffer is None:
+            raise InvalidBufferError("buffer is None: pass one, or allocate() memory")
+        return self._make_memory(buffer, 0, writable)
+
+    def allocate(self, nbytes: int) -> RegisteredMemory:
+        """Let UCX allocate memory that peers can reach, filled with zeros.
+
+        Parameters
+        ----------
+        nbytes : int
+            Its size.
+
+        Returns
+        -------
+        RegisteredMemory
+            A buffer: ``numpy.frombuffer(memory, dtype)`` is a view of it.
+
+        Raises
+        ------
+        ArgumentError
+            It is no such size.
+        UcxError
+            UCX cannot allocate so much.
+        FeatureDisabledError, ThreadModeError, WorkerClosedError
+            Nothing was done; ``enable_rma`` is needed.
+
+        Notes
+        -----
+        ``ucp_mem_map`` with ``UCP_MEM_MAP_ALLOCATE``: shared memory where a peer is on this machine.
+        """
+        if not isinstance(nbytes, int) or not 1 <= nbytes < 2**47:
+            raise ArgumentError(f"nbytes={shown(nbytes)}: it takes a number of bytes, 1 or more")
+        return self._make_memory(None, nbytes, True)
+
+    def open_remote(
+        self, endpoint_id: int, key: bytes, *, timeout: float | None = None
+    ) -> RemoteMemory:
+        """Ask a peer about the memory of a key, before it is used.
+
+        Parameters
+        ----------
+        endpoint_id : int
+            The connection to the memory's owner.
+        key : bytes
+            Its `RegisteredMemory.remote_key`.
+        timeout : float, optional
+            Seconds; None waits for ever.
+
+        Returns
+        -------
+        RemoteMemory
+            Its size, and whether it can be written. `put`, `get` and the atomics take it, or the
+            key.
+
+        Raises
+        ------
+        RemoteKeyError
+            It is no key, or of another worker's memory, or of memory that was closed.
+        EndpointLostError, EndpointClosedError, UnknownEndpointError
+            There is no such connection, or no longer.
+        OperationTimeoutError
+            The peer did not answer.
+        ArgumentError, UcxError
+            Nothing was done, or UCX cannot use the key.
+        FeatureDisabledError, ThreadModeError, WorkerClosedError
+            Nothing was done; ``enable_rma`` is needed on both sides.
+
+        Notes
+        -----
+        ``ucp_ep_rkey_unpack``.
+        """
+        return self._check_remote(endpoint_id, key, timeout)
+
+    def _make_memory(self, buffer: Any, nbytes: int, writable: bool | None) -> RegisteredMemory:
+        self._enter_call()
+        try:
+            return self._map(self._ucp.context_handle, buffer, nbytes, writable)
+        finally:
+            self._leave_call()
+
+    def _lease(self, endpoint: Endpoint, key: bytes, timeout: float | None) -> RemoteMemory:
+        return self._door.lease(endpoint.endpoint_id, key, timeout)
+
+    def _ask_for_atomic(
+        self,
+        endpoint: Endpoint,
+        key: bytes,
+        offset: int,
+        nbytes: int,
+        expected: int | None,
+        value: int,
+        timeout: float | None,
+    ) -> int:
+        fields = {"offset": offset, "nbytes": nbytes, "expected": expected, "value": value}
+        return self._door.atomic(endpoint.endpoint_id, key, fields, timeout)
+
+    def _revoke(self, key: bytes, timeout: float | None) -> None:
+        checked_timeout(timeout)
+        with contextlib.suppress(WorkerClosedError):  # then nobody reaches it
+            late = self._door.revoke(key, timeout)
+            if late:
+                raise OperationTimeoutError(
+                    f"{', '.join(late)} did not let go of the memory in {timeout} s; close it again, "
+                    "or disconnect that peer first"
+                )
+
     # ---- in asyncio ----
 
     async def connect_async(self, address: str, *, timeout: float | None = _DEFAULT) -> int:
@@ -681,6 +823,7 @@ class UcxWorker(TagEngine):
             lambda: self._door.stop(self),
             lambda: self._history.append(self._totals()),
             self._stop_engine,
+            self._release_memory,
             self._ucp.close,
         ):
             for _ in range(_TRIES):

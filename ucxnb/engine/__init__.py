@@ -6,7 +6,10 @@ try:
     from ._engine import (
         MAX_ENDPOINT_ID,
         Endpoint,
+        RegisteredMemory,
+        RemoteMemory,
         Request,
+        RmaEngine,
         StreamEngine,
         TagEngine,
         group_by_worker,
@@ -28,7 +31,10 @@ except ModuleNotFoundError as error:
 __all__ = [
     "MAX_ENDPOINT_ID",
     "Endpoint",
+    "RegisteredMemory",
+    "RemoteMemory",
     "Request",
+    "RmaEngine",
     "StreamEngine",
     "TagEngine",
     "group_by_worker",

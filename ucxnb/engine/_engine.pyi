@@ -1,7 +1,7 @@
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, overload
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 from ucxnb.config import WorkerConfig
 from ucxnb.endpoint_info import EndpointState
@@ -217,7 +217,116 @@ class StreamEngine(BatchEngine):
         self, endpoint_id: int, buffer: Buffer, wait_all: bool = False
     ) -> Request: ...
 
-class TagEngine(StreamEngine):
+class RegisteredMemory(Buffer):
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def remote_key(self) -> bytes: ...
+    def close(self, *, timeout: float | None = 5.0) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+class RemoteMemory:
+    @property
+    def endpoint_id(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def closed(self) -> bool: ...
+
+class RmaEngine(StreamEngine):
+    def _enable_rma(self, enabled: bool) -> None: ...
+    def _map(
+        self, context: int, buffer: Buffer | None, nbytes: int, writable: bool | None
+    ) -> RegisteredMemory: ...
+    def _memory_of(self, key: bytes) -> RegisteredMemory | str: ...
+    def _pack_key(self, memory: RegisteredMemory) -> tuple[int, bytes]: ...
+    def _do_atomic(
+        self, key: bytes, offset: int, nbytes: int, expected: int | None, value: int
+    ) -> int | str: ...
+    def _release_memory(self) -> None: ...
+    def _open_remote(
+        self,
+        endpoint: Endpoint,
+        key: bytes,
+        packed: bytes,
+        address: int,
+        nbytes: int,
+        writable: bool,
+    ) -> RemoteMemory: ...
+    def _revoke_remote(self, remote: RemoteMemory) -> None: ...
+    def _release_remote(self, remote: RemoteMemory) -> bool: ...
+    def _check_remote(
+        self, endpoint_id: int, remote: bytes | RemoteMemory, timeout: float | None
+    ) -> RemoteMemory: ...
+    def put(
+        self,
+        endpoint_id: int,
+        data: Buffer,
+        remote: bytes | RemoteMemory,
+        offset: int = 0,
+        *,
+        timeout: float | None = None,
+    ) -> None: ...
+    def get(
+        self,
+        endpoint_id: int,
+        buffer: Buffer,
+        remote: bytes | RemoteMemory,
+        offset: int = 0,
+        *,
+        timeout: float | None = None,
+    ) -> int: ...
+    def iput(
+        self, endpoint_id: int, data: Buffer, remote: bytes | RemoteMemory, offset: int = 0
+    ) -> Request: ...
+    def iget(
+        self, endpoint_id: int, buffer: Buffer, remote: bytes | RemoteMemory, offset: int = 0
+    ) -> Request: ...
+    def atomic_add(
+        self,
+        endpoint_id: int,
+        remote: bytes | RemoteMemory,
+        offset: int,
+        value: int,
+        *,
+        nbytes: int = 8,
+        timeout: float | None = None,
+    ) -> None: ...
+    def fetch_add(
+        self,
+        endpoint_id: int,
+        remote: bytes | RemoteMemory,
+        offset: int,
+        value: int,
+        *,
+        nbytes: int = 8,
+        timeout: float | None = None,
+    ) -> int: ...
+    def compare_swap(
+        self,
+        endpoint_id: int,
+        remote: bytes | RemoteMemory,
+        offset: int,
+        expected: int,
+        value: int,
+        *,
+        nbytes: int = 8,
+        timeout: float | None = None,
+    ) -> int: ...
+    def flush(self, endpoint_id: int, *, timeout: float | None = None) -> None: ...
+    def fence(self) -> None: ...
+
+class TagEngine(RmaEngine):
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def progress(self) -> int: ...
     def run_progress_loop(self, duration: float | None = None) -> int: ...

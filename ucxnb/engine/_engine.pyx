@@ -9,14 +9,14 @@ UCX, whose lock it would wait for. That cannot deadlock, since nothing that UCX 
 cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
-    PyObject_GetBuffer,
+    PyBuffer_FillInfo, PyObject_GetBuffer,
 )
 from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 from posix.unistd cimport getpid, read
@@ -38,7 +38,8 @@ from ucxnb.engine.event_loop import LoopWatch, resolve
 from ucxnb.errors import (
     ArgumentError, BroadcastError, BufferTooSmallError, EndpointClosedError, EndpointLostError,
     FeatureDisabledError, InvalidBufferError, MissingUcxError, NoPeersError, OperationTimeoutError,
-    PeerClosedError, PeerFullError, RequestCancelledError, TagRangeError, TagTypeError,
+    PeerClosedError, PeerFullError, RemoteKeyError, RemoteRangeError, RemoteReadOnlyError,
+    RequestCancelledError, TagRangeError, TagTypeError,
     ThreadModeError, UcxError, UcxnbError, UnknownEndpointError, WorkerClosedError,
 )
 from ucxnb.histogram import Histogram
@@ -178,10 +179,11 @@ include "sending.pxi"
 include "receiving.pxi"
 include "batches.pxi"
 include "streams.pxi"
+include "rma.pxi"
 
 
-cdef class TagEngine(StreamEngine):
-    """What a `UcxWorker` does itself at full speed: messages, streams, progress, counters."""
+cdef class TagEngine(RmaEngine):
+    """What a `UcxWorker` does itself at full speed: messages, streams, memory, progress, counters."""
 
     def progress(self):
         """Make one step of progress; the background thread does so without being asked.
@@ -247,6 +249,8 @@ cdef class TagEngine(StreamEngine):
             bytes_in_flight=self.engine.in_flight.bytes,
             stream_bytes_sent=self.stream_bytes_sent,
             stream_bytes_received=self.stream_bytes_received,
+            puts=self.puts, gets=self.gets, atomics=self.atomics, put_bytes=self.put_bytes,
+            get_bytes=self.get_bytes,
         )
 
     def _histograms(self):

@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t, uint64_t
 cdef extern from "ucp_library.h" nogil:
     ctypedef void *ucp_worker_h
     ctypedef void *ucp_tag_message_h
+    ctypedef void *ucp_context_h
+    ctypedef void *ucp_rkey_h
     ctypedef int ucs_status_t
     ctypedef struct ucp_transport_entry_t:
         const char *transport_name
@@ -39,6 +41,8 @@ cdef extern from "progress.h" nogil:
     void ucxnb_wake_background(ucxnb_driver_t *driver)
     void ucxnb_hand_over(ucxnb_driver_t *driver)
     void ucxnb_tell_ended(ucxnb_driver_t *driver)
+    void ucxnb_ask_in(ucxnb_driver_t *driver)
+    void ucxnb_ask_no_more(ucxnb_driver_t *driver)
     int64_t ucxnb_now_ns()
     ctypedef struct ucxnb_health_t:
         int64_t busy_ns
@@ -91,6 +95,8 @@ cdef extern from "operation.h" nogil:
         UCXNB_TAGGED
         UCXNB_STREAMED
         UCXNB_FLUSH
+        UCXNB_PUT
+        UCXNB_GET
     ctypedef struct ucxnb_entry_t:
         uint64_t tag
     ctypedef struct ucxnb_message_t:
@@ -167,7 +173,8 @@ cdef extern from "endpoint.h" nogil:
 cdef extern from "allowance.h" nogil:
     ucs_status_t ucxnb_post_stream(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                                    ucxnb_operation_t *operation, int may_wait)
-    ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
+    ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation,
+                                  int at_once)
     int ucxnb_take_back(ucxnb_operation_t *operation)
     uint64_t ucxnb_allow(ucxnb_endpoint_t *endpoint, uint64_t limit, uint64_t window)
 
@@ -216,6 +223,32 @@ cdef extern from "stream.h" nogil:
     uint64_t ucxnb_unread_bytes(ucxnb_engine_t *engine, const ucxnb_endpoint_t *endpoint)
     void ucxnb_drop_stream(ucxnb_endpoint_t *endpoint)
     void ucxnb_free_stream(ucxnb_endpoint_t *endpoint)
+
+cdef extern from "rma.h" nogil:
+    enum:
+        UCXNB_KEY_PADDING
+    ctypedef struct ucxnb_memory_t:
+        void *address
+    ctypedef struct ucxnb_access_t:
+        ucxnb_endpoint_t *endpoint
+        ucp_rkey_h key
+        uint64_t address
+        void *buffer
+        size_t length
+    ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int writable,
+                           ucxnb_memory_t *memory)
+    void ucxnb_unmap(ucxnb_memory_t *memory)
+    ucs_status_t ucxnb_pack_key(const ucxnb_memory_t *memory, void **key, size_t *length)
+    void ucxnb_free_key(void *key)
+    ucs_status_t ucxnb_open_key(ucxnb_endpoint_t *endpoint, const void *packed, uint64_t address,
+                                ucp_rkey_h *key, void **direct)
+    void ucxnb_close_key(ucp_rkey_h key)
+    ucs_status_t ucxnb_post_access(const ucxnb_access_t *access, ucxnb_operation_t *operation,
+                                   int with_gil)
+    void ucxnb_access_mapped(void *there, void *here, size_t length, int kind)
+    uint64_t ucxnb_add(void *number, int nbytes, uint64_t value)
+    uint64_t ucxnb_compare_swap(void *number, int nbytes, uint64_t expected, uint64_t value)
+    ucs_status_t ucxnb_fence(ucxnb_engine_t *engine)
 
 cdef extern from "batches.h" nogil:
     ctypedef struct ucxnb_send_batch_t:

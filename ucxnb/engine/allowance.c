@@ -200,13 +200,20 @@ ucs_status_t ucxnb_post_stream(ucxnb_endpoint_t *endpoint, const void *buffer, s
     return status;
 }
 
-ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation)
+ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation,
+                              int at_once)
 {
     ucs_status_t status = UCS_ERR_CANCELED;
 
     operation->kind = UCXNB_FLUSH;
     enter(endpoint);
-    if (endpoint->ucp != NULL) {
+    if (endpoint->ucp != NULL && at_once) {
+        status = ucxnb_begin_flush(endpoint, operation);
+        if (status != UCS_INPROGRESS) {
+            ucxnb_complete(operation, UCXNB_MATCHED, status);
+            status = UCS_INPROGRESS;
+        }
+    } else if (endpoint->ucp != NULL) {
         append(endpoint, operation);
         begin_held(endpoint);
         status = UCS_INPROGRESS;

@@ -66,8 +66,9 @@ ucs_status_t ucxnb_hold(ucxnb_endpoint_t *endpoint, const void *buffer, size_t l
 ucs_status_t ucxnb_post_stream(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                                ucxnb_operation_t *operation, int may_wait);
 
-/* Flush after the sends that are held; UCS_ERR_CANCELED once closed, or UCS_INPROGRESS. */
-ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation);
+/* Flush, after the sends that are held unless `at_once`; UCS_ERR_CANCELED once closed, or UCS_INPROGRESS. */
+ucs_status_t ucxnb_post_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *operation,
+                              int at_once);
 
 /* Take a send back that is still held, all of it; false if it is not. */
 int ucxnb_take_back(ucxnb_operation_t *operation);

@@ -67,8 +67,11 @@ cdef class Loan:
     cdef Py_buffer view
     cdef object memory
     cdef Endpoint endpoint
+    cdef RemoteMemory remote
 
     def __dealloc__(self):
+        if self.remote is not None:
+            self.remote.end_use()
         if is_exported(&self.view):
             PyBuffer_Release(&self.view)
 

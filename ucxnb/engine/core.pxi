@@ -21,6 +21,7 @@ cdef class EngineCore:
     cdef int spares
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
     cdef unsigned long long stream_bytes_sent, stream_bytes_received
+    cdef unsigned long long puts, gets, atomics, put_bytes, get_bytes
     cdef uint64_t sizes_sent[UCXNB_SIZES]  # messages by size
     cdef uint64_t sizes_received[UCXNB_SIZES]
     cdef uint64_t latencies[UCXNB_LATENCIES]  # operations by the time they took
@@ -256,6 +257,8 @@ cdef class EngineCore:
             bytes_in_flight=endpoint.ucp.in_flight.bytes,
             stream_bytes_sent=endpoint.stream_bytes_sent,
             stream_bytes_received=endpoint.stream_bytes_received,
+            puts=endpoint.puts, gets=endpoint.gets, atomics=endpoint.atomics,
+            put_bytes=endpoint.put_bytes, get_bytes=endpoint.get_bytes,
         )
 
     def _cost_unreceived(self, Endpoint endpoint):
@@ -312,8 +315,13 @@ cdef class EngineCore:
         with nogil:
             if was_open:
                 ucxnb_endpoint_set_state(&endpoint.ucp, UCXNB_ENDED)
+        self.end_remotes(endpoint)
+        with nogil:
             ucxnb_endpoint_close(&endpoint.ucp)
         self.look_for_sources()
+
+    cdef void end_remotes(self, Endpoint endpoint):
+        """Its peer's memory cannot be reached any more."""
 
     def _forget_endpoint(self, Endpoint endpoint):
         """Drop what nobody received of an endpoint that ends, or has ended."""
@@ -354,23 +362,27 @@ cdef class EngineCore:
                 ucxnb_end_posted_from_anyone(&self.engine)
 
     def _flush_endpoint(self, Endpoint endpoint, timeout):
-        """Wait until all that was sent has left (``ucp_ep_flush_nbx``); whether it has."""
+        """Wait until all that was sent has left; whether it has."""
+        return self.flush_until(endpoint, deadline_of(timeout), True) == UCS_OK
+
+    cdef ucs_status_t flush_until(self, Endpoint endpoint, int64_t deadline,
+                                  bint even_if_shut) except *:
+        """Flush (``ucp_ep_flush_nbx``); UCS_INPROGRESS if that did not end in time."""
         cdef ucs_status_t status
-        cdef int64_t deadline = deadline_of(timeout)
         cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         with nogil:
-            status = ucxnb_post_flush(&endpoint.ucp, operation)
+            status = ucxnb_post_flush(&endpoint.ucp, operation, False)
         if status != UCS_INPROGRESS:
             ucxnb_operation_renew(operation)
             self.spare_operation(operation)
-            return status == UCS_OK
+            return status
         self.keep_operation(operation, lend(NULL, None, endpoint))
         try:
-            if self.await_operation(operation, deadline, False, True):
+            if self.await_operation(operation, deadline, False, even_if_shut):
                 status = operation.status
         finally:
             self.release_operation(operation)
-        return status == UCS_OK
+        return status
 
     @cython.final
     cdef inline Endpoint find_endpoint(self, object endpoint_id):
@@ -591,10 +603,7 @@ cdef class EngineCore:
             self.count_latency(operation)
         if operation.is_send:
             if succeeded and not operation.counted and operation.owner != NULL:
-                if operation.kind == UCXNB_STREAMED:
-                    self.count_streamed((<Loan>operation.owner).endpoint, operation.length, True)
-                else:
-                    self.count_sent((<Loan>operation.owner).endpoint, operation.length)
+                self.count_done((<Loan>operation.owner).endpoint, operation.kind, operation.length)
                 operation.counted = True
             self.drop_owner(operation)
         elif operation.kind == UCXNB_STREAMED:
@@ -707,6 +716,33 @@ cdef class EngineCore:
             self.stream_bytes_received += length
             self.bytes_received += length
 
+    @cython.final
+    cdef inline void count_accessed(self, Endpoint endpoint, int kind, size_t length) noexcept:
+        if kind == UCXNB_PUT:
+            endpoint.puts += 1
+            endpoint.put_bytes += length
+            endpoint.bytes_sent += length
+            self.puts += 1
+            self.put_bytes += length
+            self.bytes_sent += length
+        else:
+            endpoint.gets += 1
+            endpoint.get_bytes += length
+            endpoint.bytes_received += length
+            self.gets += 1
+            self.get_bytes += length
+            self.bytes_received += length
+
+    @cython.final
+    cdef inline void count_done(self, Endpoint endpoint, int kind, size_t length) noexcept:
+        """Count what was sent, or reached the peer's memory."""
+        if kind == UCXNB_TAGGED:
+            self.count_sent(endpoint, length)
+        elif kind == UCXNB_STREAMED:
+            self.count_streamed(endpoint, length, True)
+        else:
+            self.count_accessed(endpoint, kind, length)
+
     cdef void count_latency(self, ucxnb_operation_t *operation) noexcept:
         cdef int64_t started_ns = operation.started_ns
         # One that ended before it was known to go on has no time of its end.
@@ -797,6 +833,4 @@ cdef class EngineCore:
             return self.too_small(operation.sender_tag, operation.length, operation.capacity)
         if operation.outcome != UCXNB_MATCHED:
             return self.no_message_error(operation.outcome, request.endpoint)
-        verb = "sending" if request.is_send else "receiving"
-        what = f"{verb} {request.what()} failed"
-        return self.failed_error(request.endpoint, operation.status, what)
+        return self.failed_error(request.endpoint, operation.status, f"{request.deed()} failed")

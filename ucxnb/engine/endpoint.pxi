@@ -10,11 +10,17 @@ cdef class Endpoint:
     cdef uint64_t send_prefix
     cdef unsigned long long messages_sent, messages_received, bytes_sent, bytes_received, errors
     cdef unsigned long long stream_bytes_sent, stream_bytes_received
+    cdef unsigned long long puts, gets, atomics, put_bytes, get_bytes
     cdef int64_t started_ns, ended_ns
     cdef public object peer_address, peer_name, direction, state, since, reason
     cdef public object received_there  # messages and bytes, as the peer says
     cdef public bint closed_by_me
     cdef public object features  # that the peer has switched on: names
+
+    cdef dict remotes  # memory of the peer's, by key
+
+    def __cinit__(self):
+        self.remotes = {}
 
     def __dealloc__(self):
         ucxnb_free_stream(&self.ucp)

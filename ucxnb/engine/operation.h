@@ -27,7 +27,7 @@ typedef struct {
 enum { UCXNB_POSTED, UCXNB_UNDER_WAY, UCXNB_DONE };
 
 /* What it moves. */
-enum { UCXNB_TAGGED, UCXNB_STREAMED, UCXNB_FLUSH };
+enum { UCXNB_TAGGED, UCXNB_STREAMED, UCXNB_FLUSH, UCXNB_PUT, UCXNB_GET };
 
 struct ucxnb_operation {
     ucxnb_message_t message; /* as a posted receive, and as a message that was given back */

@@ -5,8 +5,8 @@
 cdef class Request:
     """A send or receive that goes on while you do something else.
 
-    Made by `isend_tag`, `ireceive_tag`, `isend_stream` and `ireceive_stream`. The background thread
-    completes it; `wait` for it, look at `done`, or ``await`` it. Dropping it is safe at any time: a
+    Made by `isend_tag`, `ireceive_tag`, `isend_stream`, `ireceive_stream`, `iput` and `iget`. The
+    background thread completes it; `wait` for it, look at `done`, or ``await`` it. Dropping it is safe at any time: a
     send goes on, and keeps its buffer until it has ended; a receive is withdrawn, and if it has got
     a message already, the next receive of that tag, or read of that stream, gets it. Cancelling the
     only task that awaits it (``asyncio.wait_for`` does, when its time is over) is like dropping it:
@@ -19,7 +19,7 @@ cdef class Request:
     cdef ucxnb_operation_t *operation
     cdef Endpoint endpoint
     cdef readonly bint is_send
-    """Whether it sends."""
+    """Whether it is a send, a put or a get: those go on when they are dropped."""
     cdef object tag
     cdef object message, error
     cdef list futures
@@ -34,12 +34,13 @@ cdef class Request:
             self.let_go()
 
     def __repr__(self):
-        verb = "send" if self.is_send else "receive"
         state = "cancelled" if self.cancelled else "done" if self.has_ended() else "under way"
-        return f"<Request: {verb} of {self.what()}, {self.peer()}: {state}>"
+        return f"<Request: {self.deed()}, {self.peer()}: {state}>"
 
-    cdef str what(self):
-        return what_of(self.tag)
+    cdef str deed(self):
+        if type(self.tag) is str:
+            return self.tag
+        return f"{'sending' if self.is_send else 'receiving'} {what_of(self.tag)}"
 
     cdef bint has_ended(self) noexcept:
         return self.operation == NULL or self.operation.state == UCXNB_DONE
@@ -139,7 +140,7 @@ cdef class Request:
                     operation.counted = True
                 if self.is_send or streamed:
                     message = make_message(self.endpoint.endpoint_id,
-                                           0 if self.tag is None else self.tag, operation.length,
+                                           number_of(self.tag), operation.length,
                                            None)
                 else:
                     message = self.worker.message_of(operation.sender_tag, operation.length, data)
@@ -290,11 +291,16 @@ cdef class Request:
 
     cdef object cancelled_error(self):
         return RequestCancelledError(
-            f"the receive of {self.what()} from {self.peer()} was cancelled; nothing is lost"
+            f"{self.deed()} from {self.peer()} was cancelled; nothing is lost"
         )
 
     cdef str peer(self):
         return "anyone" if self.endpoint is None else self.endpoint.text()
+
+
+cdef object number_of(object tag):
+    """The tag, 0 where there is none."""
+    return 0 if tag is None or type(tag) is str else tag
 
 
 cdef object without_traceback(object error):

@@ -11,6 +11,10 @@ cdef str what_of(object tag):
     return "the stream" if tag is None else f"tag {tag}"
 
 
+cdef str deed_of(int kind):
+    return "the put" if kind == UCXNB_PUT else "the get"
+
+
 cdef class TagSender(EngineCore):
     """Sends tagged messages."""
 
@@ -103,10 +107,7 @@ cdef class TagSender(EngineCore):
             PyBuffer_Release(&view)
         if status != UCS_OK:
             raise self.failed_error(endpoint, status, f"sending {what_of(tag)} failed")
-        if kind == UCXNB_TAGGED:
-            self.count_sent(endpoint, length)
-        else:
-            self.count_streamed(endpoint, length, True)
+        self.count_done(endpoint, kind, length)
         return 0
 
     @cython.final
@@ -163,8 +164,8 @@ cdef class TagSender(EngineCore):
             if taken_back:
                 raise full_error(loan.endpoint, f"{length:,} bytes were not sent")
             raise OperationTimeoutError(
-                f"{loan.endpoint.text()}: {length:,} bytes were not fetched in time; they cannot "
-                "be taken back, so their buffer stays in use until they are"
+                f"{loan.endpoint.text()}: {length:,} bytes were not moved in time; they cannot be "
+                "taken back, so their buffer stays in use until they are"
             )
         return status
 
@@ -264,11 +265,8 @@ cdef class TagSender(EngineCore):
         operation.request = NULL
         self.spare_operation(operation)
         if status == UCS_OK:
-            if kind == UCXNB_TAGGED:
-                self.count_sent(endpoint, length)
-            else:
-                self.count_streamed(endpoint, length, True)
-            request.message = make_message(endpoint.endpoint_id, 0 if tag is None else tag, length,
+            self.count_done(endpoint, kind, length)
+            request.message = make_message(endpoint.endpoint_id, number_of(tag), length,
                                            None)
         else:
             request.error = self.failed_error(endpoint, status, f"sending {what_of(tag)} failed")

@@ -9,10 +9,20 @@
     X(ucp_ep_create)                                                                              \
     X(ucp_ep_flush_nbx)                                                                           \
     X(ucp_ep_query)                                                                               \
+    X(ucp_ep_rkey_unpack)                                                                         \
+    X(ucp_get_nbx)                                                                                \
     X(ucp_get_version)                                                                            \
     X(ucp_get_version_string)                                                                     \
+    X(ucp_mem_map)                                                                                \
+    X(ucp_mem_query)                                                                              \
+    X(ucp_mem_unmap)                                                                              \
+    X(ucp_put_nbx)                                                                                \
     X(ucp_request_check_status)                                                                   \
     X(ucp_request_free)                                                                           \
+    X(ucp_rkey_buffer_release)                                                                    \
+    X(ucp_rkey_destroy)                                                                           \
+    X(ucp_rkey_pack)                                                                              \
+    X(ucp_rkey_ptr)                                                                               \
     X(ucp_stream_data_release)                                                                    \
     X(ucp_stream_recv_data_nb)                                                                    \
     X(ucp_stream_send_nbx)                                                                        \
@@ -21,6 +31,7 @@
     X(ucp_tag_probe_nb)                                                                           \
     X(ucp_tag_send_nbx)                                                                           \
     X(ucp_worker_arm)                                                                             \
+    X(ucp_worker_fence)                                                                           \
     X(ucp_worker_get_efd)                                                                         \
     X(ucp_worker_progress)
 

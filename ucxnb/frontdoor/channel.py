@@ -16,6 +16,7 @@ from ..engine import Endpoint, TagEngine
 from ..errors import (
     AuthenticationError,
     ConnectTimeoutError,
+    EndpointLostError,
     HandshakeError,
     OpenFilesError,
     RejectedError,
@@ -25,6 +26,7 @@ from ..errors import (
 from ..events import EventKind
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from .budget import Allowance
+from .leases import Leases
 from .handshake import Handshake, Introduction, sum_of_cost
 from .protocol import Frame, FrameDecoder, FrameType, ProtocolError, encode_frame
 from .ucx_ports import hosts_of
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel"]
 
+_ABOUT_MEMORY = {
+    FrameType.LEASE,
+    FrameType.LEASED,
+    FrameType.REVOKE,
+    FrameType.RELEASED,
+    FrameType.ATOMIC,
+    FrameType.ATOMIC_DONE,
+}
 _READ_SIZE = 64 * 1024
 _MAX_UNSENT = 256 * 1024
 _SILENT_INTERVALS = 3
@@ -74,6 +84,7 @@ class Channel:
         self.endpoint_id = 0  # until the handshake needs one: strangers get none
         self.endpoint: Endpoint | None = None
         self.allowance: Allowance | None = None  # of the peer; likewise
+        self.leases = Leases(lambda engine, frame: self._send(engine, [frame]))
         self.connected: Future[int] = Future()
         self.closed: Future[None] = Future()
         self.deadline = deadline
@@ -178,6 +189,10 @@ class Channel:
             )
         elif self._phase is _Phase.CLOSING and late:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
+        elif self._phase is _Phase.OPEN:
+            self.leases.on_tick(engine)
+            if not self.leases.waiting:
+                self._door.ticking.discard(self)
         elif self._phase is _Phase.DRAINING:
             assert self.endpoint is not None
             arrived = engine._arrived(self.endpoint)
@@ -293,10 +308,18 @@ class Channel:
         elif frame.type is FrameType.KEPT and self._is_bounded():
             assert self.allowance is not None
             self.allowance.kept(sum_of_cost(frame.payload, "limit"))
+        elif frame.type in _ABOUT_MEMORY and "rma" in self._door.config.features:
+            self._on_memory(engine, frame)
         elif frame.type is FrameType.GOODBYE_ACK and self._phase is _Phase.CLOSING:
             self._finish(engine, EndpointState.CLOSED, CLOSED_BY_YOU)
         else:
             raise ProtocolError(f"it sent {frame.type.name} to an open connection")
+
+    def _on_memory(self, engine: TagEngine, frame: Frame) -> None:
+        assert self.endpoint is not None
+        self.leases.on_frame(engine, self.endpoint, frame)
+        if self.leases.waiting:
+            self._door.ticking.add(self)
 
     def _counts(self, engine: TagEngine) -> dict[str, int]:
         """What the peer may know of the traffic; with worker-scoped tags nobody can tell."""
@@ -308,7 +331,7 @@ class Channel:
             "sent": stats.messages_sent,
             "streamed": stats.stream_bytes_sent,
             "received": stats.messages_received,
-            "bytes": stats.bytes_received,
+            "bytes": stats.bytes_received - stats.get_bytes,
         }
 
     def _note_counts(self, frame: Frame) -> None:
@@ -472,6 +495,7 @@ class Channel:
         self.endpoint.reason = reason
         self._set_state(state)
         engine._end_endpoint(self.endpoint)
+        self.leases.end(EndpointLostError(f"{self.peer_address}: {reason}", self.endpoint_id))
         self.allowance.end()
         self._door.remember_ended(engine, self.endpoint, self.allowance)
         if answer:  # it is closed on this side when the peer hears so

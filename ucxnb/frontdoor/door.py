@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
 import selectors
 import socket
@@ -17,12 +18,18 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any
+from typing import Any, TypeVar
 
 from ..address import parse_address
 from ..config import WorkerConfig
-from ..engine import MAX_ENDPOINT_ID, Endpoint, TagEngine, mark_toolkit_thread
-from ..errors import ConnectTimeoutError, ThreadModeError, UcxError, WorkerClosedError
+from ..engine import MAX_ENDPOINT_ID, Endpoint, RemoteMemory, TagEngine, mark_toolkit_thread
+from ..errors import (
+    EndpointLostError,
+    OperationTimeoutError,
+    ThreadModeError,
+    UcxError,
+    WorkerClosedError,
+)
 from ..events import EventKind, EventLog
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from ..refusals import Refusals
@@ -30,10 +37,13 @@ from .accepted import AcceptQueue
 from .budget import Allowance, Budget
 from .channel import Channel
 from .dial import dial
+from .leases import Leases
 from .listener import Listener, UnprotectedListenerWarning, bind
 from .ucx_ports import UcxPorts
 
 __all__ = ["FrontDoor"]
+
+_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger("ucxnb")
 # Strangers in the handshake; when there are more, one of them makes room.
@@ -277,6 +287,99 @@ class FrontDoor:
         os.close(self._wake_fd)
         self._wake_fd = -1
 
+    # ---- memory ----
+
+    def lease(self, endpoint_id: int, key: bytes, timeout: float | None) -> RemoteMemory:
+        """Ask a peer for the memory of a key.
+
+        Raises
+        ------
+        RemoteKeyError
+            It has none of that key.
+        EndpointLostError, OperationTimeoutError, WorkerClosedError, UcxError
+            It gave no answer, or one that UCX cannot use.
+        """
+        answer: Future[RemoteMemory] = Future()
+        return self._ask_peer(
+            endpoint_id,
+            lambda engine, leases: leases.ask(engine, key, answer),
+            answer,
+            timeout,
+            "it did not say whether the key is good",
+        )
+
+    def atomic(
+        self, endpoint_id: int, key: bytes, fields: dict[str, Any], timeout: float | None
+    ) -> int:
+        """Let a peer change a number in its memory; gives what it was before.
+
+        Raises
+        ------
+        RemoteKeyError
+            The memory was closed meanwhile.
+        EndpointLostError, OperationTimeoutError, WorkerClosedError
+            It gave no answer; whether it was done is not known.
+        """
+        answer: Future[int] = Future()
+        return self._ask_peer(
+            endpoint_id,
+            lambda engine, leases: leases.ask_for_atomic(engine, key, fields, answer),
+            answer,
+            timeout,
+            "it did not say whether the atomic is done; it may be",
+        )
+
+    def _ask_peer(
+        self,
+        endpoint_id: int,
+        ask: Callable[[TagEngine, Leases], None],
+        answer: Future[_Answer],
+        timeout: float | None,
+        otherwise: str,
+    ) -> _Answer:
+        self._refuse_own_thread()
+
+        def begin(engine: TagEngine) -> None:
+            channel = self._channels.get(endpoint_id)
+            if channel is None:
+                answer.set_exception(EndpointLostError("the connection has ended", endpoint_id))
+            else:
+                ask(engine, channel.leases)
+
+        self._call(begin)
+        try:
+            return self._await(answer, timeout)
+        except OperationTimeoutError:
+            raise
+        except FutureTimeoutError:
+            raise OperationTimeoutError(
+                f"endpoint {endpoint_id}: {otherwise} ({timeout} s)"
+            ) from None
+
+    def revoke(self, key: bytes, timeout: float | None) -> list[str]:
+        """Have every peer let go of a memory of this side; gives those that did not in time."""
+        self._refuse_own_thread()
+        told: Future[list[tuple[str, Future[None]]]] = Future()
+
+        def tell(engine: TagEngine) -> None:
+            waiting = []
+            for channel in list(self._channels.values()):
+                released = channel.leases.take_back(engine, key)
+                if released is not None:
+                    waiting.append((channel.peer_address, released))
+            told.set_result(waiting)
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._call(tell)
+        late = []
+        for peer, released in self._await(told):
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                self._await(released, left)
+            except FutureTimeoutError:
+                late.append(peer)
+        return late
+
     # ---- for channels, on the thread ----
 
     def next_endpoint_id(self) -> int:
@@ -365,14 +468,24 @@ class FrontDoor:
             if self._wake_fd >= 0:
                 os.eventfd_write(self._wake_fd, 1)
 
-    def _await(self, future: Future[Any]) -> Any:
-        """Wait for a result from the thread, for as long as it runs."""
+    def _await(self, future: Future[_Answer], timeout: float | None = None) -> _Answer:
+        """Wait for a result from the thread, for as long as it runs.
+
+        Raises
+        ------
+        TimeoutError
+            There is none in so many seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                return future.result(0.5)
-            except ConnectTimeoutError:
+                return future.result(min(left, 0.5))
+            except OperationTimeoutError:
                 raise
             except FutureTimeoutError:
+                if left == 0:
+                    raise
                 if self._stopping and not future.done():
                     raise WorkerClosedError("the worker was closed meanwhile") from None
 

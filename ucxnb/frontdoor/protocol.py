@@ -47,6 +47,12 @@ class FrameType(enum.IntEnum):
     GOODBYE_ACK = 9
     ALLOW = 10
     KEPT = 11
+    LEASE = 12
+    LEASED = 13
+    REVOKE = 14
+    RELEASED = 15
+    ATOMIC = 16
+    ATOMIC_DONE = 17
 
 
 class Frame(NamedTuple):
