@@ -70,6 +70,9 @@ many_tags = st.one_of(
 )
 messages = st.one_of(st.lists(st.one_of(st.tuples(tags, payloads), things), max_size=4), things)
 
+keys = st.one_of(st.just(b"UCXm" + bytes(32)), things)
+offsets = st.one_of(st.integers(-9, 300), things)
+
 _timeout = {"timeout": timeouts}
 _mask = {"tag_mask": st.one_of(st.none(), tags)}
 
@@ -93,6 +96,18 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "try_receive_stream": (["peer", buffers], {}),
     "ireceive_stream": (["peer", buffers, st.booleans()], {}),
     "open_stream": (["peer"], _timeout),
+    "register": ([st.one_of(buffers, payloads)], {"writable": st.one_of(st.booleans(), things)}),
+    "allocate": ([st.one_of(st.integers(-2, 5000), things)], {}),
+    "open_remote": (["peer", keys], _timeout),
+    "put": (["peer", payloads, keys, offsets], _timeout),
+    "get": (["peer", buffers, keys, offsets], _timeout),
+    "iput": (["peer", payloads, keys, offsets], {}),
+    "iget": (["peer", buffers, keys, offsets], {}),
+    "atomic_add": (["peer", keys, offsets, tags], {**_timeout, "nbytes": things}),
+    "fetch_add": (["peer", keys, offsets, tags], {**_timeout, "nbytes": things}),
+    "compare_swap": (["peer", keys, offsets, tags, tags], {**_timeout, "nbytes": things}),
+    "flush": (["peer"], _timeout),
+    "fence": ([], {}),
     "progress": ([], {}),
     "run_progress_loop": ([timeouts], {}),
     "stats": ([st.one_of(st.none(), things)], {}),
@@ -171,6 +186,18 @@ def plain_arguments(pair: Pair) -> list[tuple[str, tuple[Any, ...], dict[str, An
         ("try_receive_stream", (peer, bytearray(4)), {}),
         ("ireceive_stream", (peer, bytearray(4)), {}),
         ("open_stream", (peer,), {}),
+        ("register", (bytearray(8),), {}),
+        ("allocate", (8,), {}),
+        ("open_remote", (peer, b""), {}),
+        ("put", (peer, b"x", b""), {}),
+        ("get", (peer, bytearray(1), b""), {}),
+        ("iput", (peer, b"x", b""), {}),
+        ("iget", (peer, bytearray(1), b""), {}),
+        ("atomic_add", (peer, b"", 0, 1), {}),
+        ("fetch_add", (peer, b"", 0, 1), {}),
+        ("compare_swap", (peer, b"", 0, 0, 1), {}),
+        ("flush", (peer,), {"timeout": 30}),
+        ("fence", (), {}),
         ("progress", (), {}),
         ("run_progress_loop", (0,), {}),
         ("stats", (), {}),
@@ -237,7 +264,7 @@ def make_call(worker: UcxWorker, name: str, args: Any, named: Any) -> Any:
     """Make a call, which works or raises an error of its docstring."""
     call: Callable[..., Any] = getattr(worker, name)
     result = attempt(call, *args, **named)
-    if isinstance(result, ucxnb.Listener):
+    if isinstance(result, ucxnb.Listener | ucxnb.RegisteredMemory):
         result.close()
     elif isinstance(result, Request) and not result.is_send:
         result.cancel()

@@ -29,6 +29,11 @@ def test_counters_are_read_one_by_one():
         "bytes_in_flight": 0,
         "stream_bytes_sent": 0,
         "stream_bytes_received": 0,
+        "puts": 0,
+        "gets": 0,
+        "atomics": 0,
+        "put_bytes": 0,
+        "get_bytes": 0,
         "connections": 7,
     }
 
@@ -79,6 +84,11 @@ def test_print_names_every_counter(capsys):
         "bytes in flight",
         "stream bytes sent",
         "stream bytes received",
+        "puts",
+        "gets",
+        "atomics",
+        "put bytes",
+        "get bytes",
         "connections",
         "elapsed",
         "throughput",
@@ -91,7 +101,7 @@ def test_html_has_a_row_for_each_counter():
     text = TrafficStats(1234)._repr_html_()
     assert text.startswith("<table>")
     assert text.endswith("</table>")
-    assert text.count("<tr>") == 15
+    assert text.count("<tr>") == 20
     assert "1,234" in text
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .frontdoor import Listener, UnprotectedListenerWarning
     from .nesting import enable_nested_asyncio
     from .reconnect import KeptConnection, Loss
+    from .remote_array import RemoteArray
     from .request import Request, as_completed, wait_all, wait_any
     from .streams import UcxStream
     from .traffic import TrafficGenerator
@@ -41,6 +42,7 @@ _LAZY = {
     "Listener": ".frontdoor",
     "Loss": ".reconnect",
     "RegisteredMemory": ".engine",
+    "RemoteArray": ".remote_array",
     "RemoteMemory": ".engine",
     "Request": ".request",
     "TrafficGenerator": ".traffic",
@@ -69,6 +71,7 @@ __all__ = [
     "Refusal",
     "Refusals",
     "RegisteredMemory",
+    "RemoteArray",
     "RemoteMemory",
     "Request",
     "Snapshot",

@@ -503,7 +503,7 @@ class UcxWorker(TagEngine):
 
         Notes
         -----
-        ``ucp_mem_map`` with ``UCP_MEM_MAP_ALLOCATE``: shared memory where a peer is on this machine.
+        ``ucp_mem_map`` with ``UCP_MEM_MAP_ALLOCATE``: shared memory, for peers on this machine.
         """
         if not isinstance(nbytes, int) or not 1 <= nbytes < 2**47:
             raise ArgumentError(f"nbytes={shown(nbytes)}: it takes a number of bytes, 1 or more")
@@ -577,8 +577,8 @@ class UcxWorker(TagEngine):
             late = self._door.revoke(key, timeout)
             if late:
                 raise OperationTimeoutError(
-                    f"{', '.join(late)} did not let go of the memory in {timeout} s; close it again, "
-                    "or disconnect that peer first"
+                    f"{', '.join(late)} did not let go of the memory in {timeout} s; close it "
+                    "again, or disconnect that peer first"
                 )
 
     # ---- in asyncio ----

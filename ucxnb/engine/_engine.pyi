@@ -1,7 +1,7 @@
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, overload
+from typing import Any, Self, overload
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 from ucxnb.config import WorkerConfig
 from ucxnb.endpoint_info import EndpointState

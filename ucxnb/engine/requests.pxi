@@ -6,11 +6,12 @@ cdef class Request:
     """A send or receive that goes on while you do something else.
 
     Made by `isend_tag`, `ireceive_tag`, `isend_stream`, `ireceive_stream`, `iput` and `iget`. The
-    background thread completes it; `wait` for it, look at `done`, or ``await`` it. Dropping it is safe at any time: a
-    send goes on, and keeps its buffer until it has ended; a receive is withdrawn, and if it has got
-    a message already, the next receive of that tag, or read of that stream, gets it. Cancelling the
-    only task that awaits it (``asyncio.wait_for`` does, when its time is over) is like dropping it:
-    a receive ends with `RequestCancelledError`, a send goes on and can be awaited again.
+    background thread completes it; `wait` for it, look at `done`, or ``await`` it. Dropping it is
+    safe at any time: a send, put or get goes on, and keeps its buffer until it has ended; a receive
+    is withdrawn, and if it has got a message already, the next receive of that tag, or read of that
+    stream, gets it. Cancelling the only task that awaits it (``asyncio.wait_for`` does, when its
+    time is over) is like dropping it: a receive ends with `RequestCancelledError`, the others go on
+    and can be awaited again.
 
     With `ThreadMode.MULTI` any thread may use it, several at once too.
     """

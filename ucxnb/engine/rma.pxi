@@ -1,4 +1,4 @@
-"""One-sided memory: registered here, put and got there (``UCP_FEATURE_RMA``, ``_AMO32``, ``_AMO64``)."""
+"""One-sided memory: registered here, put and got there (``UCP_FEATURE_RMA``)."""
 
 cdef enum:
     KEY_SIZE = 36
@@ -54,7 +54,8 @@ cdef class RegisteredMemory:
 
     def __repr__(self):
         kind = "" if self.writable else "read-only, "
-        return f"<RegisteredMemory: {self.nbytes:,} bytes, {kind}{'closed' if self.closed else 'open'}>"
+        state = "closed" if self.is_closed else "open"
+        return f"<RegisteredMemory: {self.nbytes:,} bytes, {kind}{state}>"
 
     @property
     def closed(self):
@@ -118,7 +119,7 @@ cdef class RegisteredMemory:
 
     cdef void forget(self):
         """Its worker ends. What UCX allocated and somebody still sees is never freed."""
-        self.is_closed = True
+        self.is_closing = self.is_closed = True
         if is_exported(&self.view) or self.exports == 0:
             with nogil:
                 ucxnb_unmap(&self.memory)
@@ -243,7 +244,6 @@ cdef class RmaEngine(StreamEngine):
     cdef object remotes  # that are, or were, open
     cdef bytes memory_id
     cdef bint rma_enabled
-    cdef unsigned long long keys_given
 
     def __cinit__(self, *args, **kwargs):
         self.memories = set()
@@ -288,7 +288,6 @@ cdef class RmaEngine(StreamEngine):
         memory.nbytes = length
         memory.writable = may_write
         memory.worker = self
-        self.keys_given += 1
         # Nobody guesses it: the last part is random.
         memory.key = KEY_MAGIC + self.memory_id + os.urandom(16)
         self.memories.add(memory)
@@ -314,7 +313,8 @@ cdef class RmaEngine(StreamEngine):
         if status != UCS_OK:
             raise UcxError(f"UCX cannot pack a remote key: {status_text(status)}", status)
         try:
-            return <uintptr_t>memory.memory.address, PyBytes_FromStringAndSize(<char *>packed, length)
+            return (<uintptr_t>memory.memory.address,
+                    PyBytes_FromStringAndSize(<char *>packed, length))
         finally:
             ucxnb_free_key(packed)
 
@@ -850,7 +850,7 @@ cdef class RmaEngine(StreamEngine):
         -----
         As `atomic_add`.
         """
-        return self.atomic(endpoint_id, remote, offset, None, value, nbytes, timeout)
+        return self.atomic(endpoint_id, remote, offset, False, 0, value, nbytes, timeout)
 
     def compare_swap(self, endpoint_id, remote, offset, expected, value, *, nbytes=8,
                      timeout=None):

@@ -26,8 +26,8 @@ from ..errors import (
 from ..events import EventKind
 from ..open_files import FOR_A_CONNECTION, need_descriptors
 from .budget import Allowance
-from .leases import Leases
 from .handshake import Handshake, Introduction, sum_of_cost
+from .leases import Leases
 from .protocol import Frame, FrameDecoder, FrameType, ProtocolError, encode_frame
 from .ucx_ports import hosts_of
 

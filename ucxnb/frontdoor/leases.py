@@ -208,8 +208,8 @@ class Leases:
 def _refusal(endpoint: Endpoint, reason: object) -> RemoteKeyError:
     told = reason if isinstance(reason, str) and reason.isprintable() else "it said no"
     return RemoteKeyError(
-        f"{endpoint.peer_address} ({endpoint.peer_name}): {told[:200]}; ask the owner of the memory "
-        "for a new key, and use it on the connection to that owner"
+        f"{endpoint.peer_address} ({endpoint.peer_name}): {told[:200]}; ask the owner of the "
+        "memory for a new key, and use it on the connection to that owner"
     )
 
 
