@@ -96,6 +96,9 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "try_receive_stream": (["peer", buffers], {}),
     "ireceive_stream": (["peer", buffers, st.booleans()], {}),
     "open_stream": (["peer"], _timeout),
+    "send_object": (["peer", tags, things], _timeout),
+    "isend_object": (["peer", tags, things], {}),
+    "receive_object": (["peer", tags], _timeout),
     "register": ([st.one_of(buffers, payloads)], {"writable": st.one_of(st.booleans(), things)}),
     "allocate": ([st.one_of(st.integers(-2, 5000), things)], {}),
     "open_remote": (["peer", keys], _timeout),
@@ -129,7 +132,14 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
 
 # Calls that change a worker: they have tests of their own.
 CHANGING = {"cleanup_all", "close"}
-IN_ASYNCIO = {"accept", "connect_async", "disconnect_async", "messages", "open_stream_async"}
+IN_ASYNCIO = {
+    "accept",
+    "connect_async",
+    "disconnect_async",
+    "messages",
+    "open_stream_async",
+    "receive_object_async",
+}
 
 
 def public_methods() -> set[str]:
@@ -186,6 +196,9 @@ def plain_arguments(pair: Pair) -> list[tuple[str, tuple[Any, ...], dict[str, An
         ("try_receive_stream", (peer, bytearray(4)), {}),
         ("ireceive_stream", (peer, bytearray(4)), {}),
         ("open_stream", (peer,), {}),
+        ("send_object", (peer, 1, [1]), {}),
+        ("isend_object", (peer, 1, [1]), {}),
+        ("receive_object", (peer, 1), {"timeout": 0}),
         ("register", (bytearray(8),), {}),
         ("allocate", (8,), {}),
         ("open_remote", (peer, b""), {}),

@@ -26,6 +26,8 @@ BUILTINS = {
     "BufferTooSmallError": ValueError,
     "UnknownEndpointError": LookupError,
     "BroadcastError": ConnectionError,
+    "ObjectError": ValueError,
+    "UntrustedPeersError": PermissionError,
     "RemoteKeyError": ValueError,
     "RemoteRangeError": IndexError,
     "RemoteReadOnlyError": PermissionError,
@@ -53,6 +55,7 @@ def make(cls):
     extra = {
         errors.UcxError: (-3,),
         errors.BufferTooSmallError: (10,),
+        errors.ObjectError: (b"data",),
         errors.BroadcastError: ((1, 2), {3: ValueError("x")}),
     }
     if issubclass(cls, errors.EndpointError):

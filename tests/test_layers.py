@@ -26,6 +26,7 @@ LAYERS = {
     "histogram": 0,
     "events": 0,
     "snapshot": 0,
+    "objects": 0,
     "open_files": 0,
     "refusals": 0,
     "ucx_programs": 0,

@@ -93,6 +93,9 @@ class WorkerConfig:
         you wait for a message that was sent after others, and those fill the share, it does not
         come before you have received some of them. Not with ``tag_scope="worker"``, where nobody
         can tell who sent what was received. The default fits into a machine of 2 GB.
+    unpickle_from_anyone : bool
+        Whether `UcxWorker.receive_object` takes objects from peers that did not prove to have
+        `auth_key`. Making an object runs code that its sender chose.
     connect_timeout : float or None
         Default limit of `UcxWorker.connect`, seconds.
     handshake_timeout : float
@@ -126,6 +129,7 @@ class WorkerConfig:
     auth_key: AuthKey | str | bytes | None = None
     ucx_options: Mapping[str, str] = field(default_factory=dict)
     max_unexpected_bytes: int | None = 1024**3
+    unpickle_from_anyone: bool = False
     connect_timeout: float | None = 10.0
     handshake_timeout: float = 5.0
     close_timeout: float = 5.0
@@ -137,7 +141,7 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.thread_mode, ThreadMode):
             raise _wrong("thread_mode", self.thread_mode, "ThreadMode.SINGLE or ThreadMode.MULTI")
-        for name in ("enable_tag", "enable_stream", "enable_rma"):
+        for name in ("enable_tag", "enable_stream", "enable_rma", "unpickle_from_anyone"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "True or False")
         for name, low, high, optional in _INTEGERS:

@@ -17,6 +17,8 @@ pickled, with their attributes::
     ├── TagRangeError                     ValueError           a tag out of range
     ├── InvalidBufferError                BufferError, TypeError   not contiguous, not writable
     ├── BufferTooSmallError               ValueError           .needed bytes; the message is kept
+    ├── ObjectError                       ValueError           what came is no object; .data
+    ├── UntrustedPeersError               PermissionError      objects of peers without a key
     ├── RemoteKeyError                    ValueError           no key, or a stale or foreign one
     ├── RemoteRangeError                  IndexError           outside of a peer's memory
     ├── RemoteReadOnlyError               PermissionError      that memory can only be read
@@ -63,6 +65,7 @@ __all__ = [
     "InvalidBufferError",
     "MissingUcxError",
     "NoPeersError",
+    "ObjectError",
     "OpenFilesError",
     "OperationTimeoutError",
     "PeerClosedError",
@@ -80,6 +83,7 @@ __all__ = [
     "UcxnbError",
     "UnknownEndpointError",
     "UnreachableError",
+    "UntrustedPeersError",
     "UsageError",
     "WorkerClosedError",
 ]
@@ -159,6 +163,24 @@ class BufferTooSmallError(UcxnbError, ValueError):
     def __init__(self, message: str, needed: int = 0) -> None:
         super().__init__(message)
         self.needed = needed
+
+
+class ObjectError(UcxnbError, ValueError):
+    """An object cannot be sent, or what came holds none that can be made here.
+
+    Attributes
+    ----------
+    data : bytes
+        The message that came; empty for one that was not sent.
+    """
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        super().__init__(message)
+        self.data = data
+
+
+class UntrustedPeersError(UcxnbError, PermissionError):
+    """Objects are not taken from peers that did not prove to have a key: making one runs code."""
 
 
 class RemoteKeyError(UcxnbError, ValueError):

@@ -19,19 +19,29 @@ from .auth_key import AuthKey
 from .binding import UcpWorker
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo
-from .engine import Endpoint, RegisteredMemory, RemoteMemory, TagEngine, mark_toolkit_thread
+from .engine import (
+    Endpoint,
+    RegisteredMemory,
+    RemoteMemory,
+    Request,
+    TagEngine,
+    mark_toolkit_thread,
+)
 from .errors import (
     ArgumentError,
+    BufferTooSmallError,
     ConfigError,
     InvalidBufferError,
     NoPeersError,
     OperationTimeoutError,
     PeerClosedError,
+    UntrustedPeersError,
     WorkerClosedError,
 )
 from .events import Event
 from .frontdoor import FrontDoor, Listener
 from .message import Message
+from .objects import ROOM_FOR_SMALL, pack, unpack
 from .open_files import FOR_A_WORKER, need_descriptors
 from .reconnect import KeptConnection
 from .refusals import Refusals
@@ -441,6 +451,154 @@ class UcxWorker(TagEngine):
         """
         self._check_stream(endpoint_id)
         return open_pair(self, endpoint_id, limit)
+
+    # ---- objects ----
+
+    def send_object(
+        self, endpoint_id: int, tag: int, value: object, *, timeout: float | None = None
+    ) -> None:
+        """Send a Python object, pickled; the bytes of arrays in it are not copied.
+
+        Parameters
+        ----------
+        endpoint_id, tag
+            As in `send_tag`; the peer takes it with `receive_object`.
+        value : object
+            Whatever can be pickled. It must not change before this returns.
+        timeout : float, optional
+            Seconds; None waits for ever.
+
+        Raises
+        ------
+        ObjectError
+            It cannot be pickled.
+        OperationTimeoutError
+            It still goes out, and must not change until it has.
+        EndpointLostError, EndpointClosedError, UnknownEndpointError
+            There is no such connection, or no longer.
+        TagRangeError, TagTypeError, ArgumentError
+            Nothing was sent.
+        ThreadModeError, WorkerClosedError, FeatureDisabledError, UcxError
+            Nothing was sent.
+
+        Notes
+        -----
+        One message, gathered by UCX (``ucp_tag_send_nbx`` with ``ucp_dt_make_iov``) from a pickle
+        of protocol 5 and its buffers.
+        """
+        checked_timeout(timeout)
+        self._isend_parts(endpoint_id, tag, pack(value)).wait(timeout)
+
+    def isend_object(self, endpoint_id: int, tag: int, value: object) -> Request:
+        """Begin to send a Python object.
+
+        Parameters
+        ----------
+        endpoint_id, tag
+            As in `send_object`.
+        value : object
+            As in `send_object`. It must not change until the request is done.
+
+        Returns
+        -------
+        Request
+            Done when the object may change again.
+
+        Raises
+        ------
+        ObjectError
+            It cannot be pickled.
+        EndpointLostError, EndpointClosedError, UnknownEndpointError
+            There is no such connection, or no longer.
+        TagRangeError, TagTypeError, ArgumentError
+            Nothing was sent.
+        ThreadModeError, WorkerClosedError, FeatureDisabledError
+            Nothing was sent.
+        """
+        return self._isend_parts(endpoint_id, tag, pack(value))
+
+    def receive_object(
+        self, endpoint_id: int | None, tag: int, *, timeout: float | None = None
+    ) -> Any:
+        """Wait for an object and make it. **This runs code that its sender chose.**
+
+        Parameters
+        ----------
+        endpoint_id, tag, timeout
+            As in `receive_tag`.
+
+        Returns
+        -------
+        object
+            Arrays in it can be written, and lie in the memory into which the message came.
+
+        Raises
+        ------
+        UntrustedPeersError
+            Peers of this worker need no key (`WorkerConfig.auth_key`), and
+            `WorkerConfig.unpickle_from_anyone` is not set. The message is kept.
+        ObjectError
+            The message holds no object, or one that cannot be made here: it has the bytes.
+        OperationTimeoutError, EndpointLostError, PeerClosedError, NoPeersError
+            As in `receive_tag`.
+        EndpointClosedError, UnknownEndpointError
+            There is no such connection, or no longer.
+        TagRangeError, TagTypeError, ArgumentError
+            Nothing was received.
+        ThreadModeError, WorkerClosedError, FeatureDisabledError
+            Nothing was received.
+        """
+        self._check_trust()
+        seconds = checked_timeout(timeout)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        buffer = bytearray(ROOM_FOR_SMALL)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                nbytes = self.receive_tag(endpoint_id, tag, buffer, timeout=left)
+            except BufferTooSmallError as error:
+                buffer = bytearray(error.needed)
+            else:
+                del buffer[nbytes:]
+                return unpack(buffer)
+
+    async def receive_object_async(self, endpoint_id: int | None, tag: int) -> Any:
+        """Wait for an object and make it, without holding up the event loop.
+
+        Parameters
+        ----------
+        endpoint_id, tag
+            As in `receive_object`.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        UcxnbError
+            As `receive_object`. If the task is cancelled, no message is lost.
+        """
+        self._check_trust()
+        buffer = bytearray(ROOM_FOR_SMALL)
+        while True:
+            try:
+                message = await self.ireceive_tag(endpoint_id, tag, buffer)
+            except BufferTooSmallError as error:
+                buffer = bytearray(error.needed)
+            else:
+                del buffer[message.nbytes :]
+                return unpack(buffer)
+
+    def _check_trust(self) -> None:
+        self._enter_call()
+        self._leave_call()
+        if self.config.auth_key is None and not self.config.unpickle_from_anyone:
+            raise UntrustedPeersError(
+                "peers of this worker need no key, and making an object runs code that its sender "
+                "chose: give both sides an auth_key, or, where everybody who can reach this worker "
+                "is trusted, make it with unpickle_from_anyone=True"
+            )
 
     # ---- one-sided memory ----
 

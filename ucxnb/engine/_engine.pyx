@@ -7,6 +7,7 @@ UCX, whose lock it would wait for. That cannot deadlock, since nothing that UCX 
 """
 
 cimport cython
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
     PyBuffer_FillInfo, PyObject_GetBuffer,
@@ -16,7 +17,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 from posix.unistd cimport getpid, read
@@ -183,7 +184,7 @@ include "rma.pxi"
 
 
 cdef class TagEngine(RmaEngine):
-    """What a `UcxWorker` does itself at full speed: messages, streams, memory, progress, counters."""
+    """What a `UcxWorker` does itself at full speed: messages, streams, memory, progress."""
 
     def progress(self):
         """Make one step of progress; the background thread does so without being asked.

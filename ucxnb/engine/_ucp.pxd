@@ -6,6 +6,9 @@ cdef extern from "ucp_library.h" nogil:
     ctypedef void *ucp_tag_message_h
     ctypedef void *ucp_context_h
     ctypedef void *ucp_rkey_h
+    ctypedef struct ucp_dt_iov_t:
+        void *buffer
+        size_t length
     ctypedef int ucs_status_t
     ctypedef struct ucp_transport_entry_t:
         const char *transport_name
@@ -106,6 +109,7 @@ cdef extern from "operation.h" nogil:
         ucxnb_engine_t *engine
         ucxnb_endpoint_t *endpoint
         int kind
+        size_t parts
         int wait_all
         uint64_t mask
         char *memory

@@ -181,6 +181,11 @@ ucs_status_t ucxnb_begin_send(ucxnb_endpoint_t *endpoint, const void *buffer, si
     param.cb.send = callback;
     param.user_data = operation;
     param.memory_type = UCS_MEMORY_TYPE_HOST;
+    if (operation->parts > 0) {
+        param.op_attr_mask |= UCP_OP_ATTR_FIELD_DATATYPE;
+        param.datatype = ucp_dt_make_iov();
+        length = operation->parts;
+    }
     return status_of(
             ucxnb_ucp.ucp_tag_send_nbx(endpoint->ucp, buffer, length, tag, &param));
 }

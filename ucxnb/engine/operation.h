@@ -51,6 +51,7 @@ struct ucxnb_operation {
     int orphan;                /* under completion_lock: nobody waits, and it is under way */
     int queued, released;      /* under completion_lock */
     int held;                  /* under the endpoint's held_lock, as are: */
+    size_t parts;              /* it sends so many parts, of a ucp_dt_iov_t array; or 0 */
     size_t begun;              /* of a stream's: bytes that were posted */
     int pieces;                /* in so many parts */
     ucxnb_operation_t *next_held;

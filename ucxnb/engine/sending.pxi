@@ -221,7 +221,7 @@ cdef class TagSender(EngineCore):
             self.leave()
 
     cdef Request begin_send(self, Endpoint endpoint, object tag, uint64_t tag_bits, Py_buffer *view,
-                            Loan lender, int kind):
+                            Loan lender, int kind, size_t parts=0):
         """Post a send of memory that `lender` keeps; if that is None, the view is taken over."""
         cdef Request request = make_request(self, endpoint, tag, True)
         cdef uint64_t wire = tag_bits | endpoint.send_prefix
@@ -232,6 +232,7 @@ cdef class TagSender(EngineCore):
         cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         operation.is_send = True
         operation.length = length
+        operation.parts = parts
         operation.request = <void *>request
         if (length <= SMALL and kind == UCXNB_TAGGED
                 and ucxnb_nobody_drives(&self.engine.driver)):
@@ -262,6 +263,7 @@ cdef class TagSender(EngineCore):
         if lender is None and is_exported(view):
             PyBuffer_Release(view)
         operation.is_send = False
+        operation.parts = 0
         operation.request = NULL
         self.spare_operation(operation)
         if status == UCS_OK:
@@ -271,6 +273,35 @@ cdef class TagSender(EngineCore):
         else:
             request.error = self.failed_error(endpoint, status, f"sending {what_of(tag)} failed")
         return request
+
+    def _isend_parts(self, endpoint_id, tag, parts):
+        """Begin to send one message that is gathered from several memoryviews, as `isend_tag`."""
+        cdef Endpoint endpoint
+        cdef Py_buffer view
+        cdef uint64_t tag_bits
+        cdef Loan loan
+        cdef object table, part
+        cdef ucp_dt_iov_t *entry
+        cdef size_t length = 0
+        self.enter()
+        try:
+            endpoint = self.sendable(endpoint_id)
+            tag_bits = self.wire_tag(tag)
+            table = PyBytes_FromStringAndSize(NULL, len(parts) * sizeof(ucp_dt_iov_t))
+            entry = <ucp_dt_iov_t *>PyBytes_AS_STRING(table)
+            for part in parts:
+                entry.buffer = PyMemoryView_GET_BUFFER(part).buf
+                entry.length = PyMemoryView_GET_BUFFER(part).len
+                length += entry.length
+                entry += 1
+            loan = lend(NULL, (table, parts), endpoint)
+            memset(&view, 0, sizeof(view))
+            view.buf = PyBytes_AS_STRING(table)
+            view.len = length
+            return self.begin_send(endpoint, tag_bits, tag_bits, &view, loan, UCXNB_TAGGED,
+                                   len(parts))
+        finally:
+            self.leave()
 
     def broadcast_tag(self, tag, data, *, timeout=None):
         """Send one message to every connection.
