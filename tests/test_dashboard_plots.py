@@ -23,6 +23,7 @@ from ucxnb import (
     WorkerStats,
 )
 from ucxnb.dashboard.breakdown import Breakdown
+from ucxnb.dashboard.by_kind import ByKind
 from ucxnb.dashboard.components import Components
 from ucxnb.dashboard.counters import counter_table
 from ucxnb.dashboard.endpoint_map import EndpointMap
@@ -65,6 +66,10 @@ AFTER = snapshot(
     bytes_received=2500,
     bytes_in_flight=70,
     unreceived_bytes=700,
+    stream_bytes_sent=600,
+    stream_bytes_received=400,
+    put_bytes=300,
+    get_bytes=200,
     latencies=Histogram((0,) * 40 + (98, 0, 0, 0, 2), 4),
     health=EngineHealth(0.25, 7, 0.002),
 )
@@ -75,6 +80,7 @@ AFTER = snapshot(
     [
         (Throughput, {"sent": 10_000.0, "received": 1000.0}),
         (MessageRate, {"sent": 40.0, "received": 0.0}),
+        (ByKind, {"tagged": 8000.0, "streamed": 2000.0, "one_sided": 1000.0}),
         (Waiting, {"in_flight": 70.0, "unreceived": 700.0}),
         (ProgressEngine, {"busy": 50.0, "gap": 2e6}),
     ],

@@ -29,6 +29,13 @@ _COUNTERS = {
     "messages_received": "Messages that were received.",
     "bytes_sent": "Payload sent, in bytes.",
     "bytes_received": "Payload received, in bytes.",
+    "stream_bytes_sent": "Those of them that went through streams.",
+    "stream_bytes_received": "Those of them that went through streams.",
+    "puts": "Accesses that wrote into a peer's memory.",
+    "gets": "Accesses that read from a peer's memory.",
+    "atomics": "Numbers that were changed in a peer's memory.",
+    "put_bytes": "What was written into peers' memory, in bytes.",
+    "get_bytes": "What was read from peers' memory, in bytes.",
     "errors": "Operations that failed, and connections that were lost.",
 }
 _GAUGES = {

@@ -28,6 +28,8 @@ class Rates:
         Messages per second.
     bytes_sent, bytes_received : float
         Bytes per second.
+    stream_bytes_sent, stream_bytes_received, put_bytes, get_bytes : float
+        Those of them that went through streams, were put and were got.
     """
 
     seconds: float = 0.0
@@ -35,6 +37,10 @@ class Rates:
     messages_received: float = 0.0
     bytes_sent: float = 0.0
     bytes_received: float = 0.0
+    stream_bytes_sent: float = 0.0
+    stream_bytes_received: float = 0.0
+    put_bytes: float = 0.0
+    get_bytes: float = 0.0
 
     def throughput_mbps(self) -> float:
         """Both directions together, megabits (10**6 bits) per second; 8 of them make 1 MB/s."""
@@ -43,6 +49,9 @@ class Rates:
     def message_rate(self) -> float:
         """Both directions together, messages per second."""
         return self.messages_sent + self.messages_received
+
+
+_RATED = tuple(rate.name for rate in fields(Rates) if rate.name != "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +119,7 @@ class TrafficStats:
             return Rates()
         return Rates(
             seconds,
-            (self.messages_sent - earlier.messages_sent) / seconds,
-            (self.messages_received - earlier.messages_received) / seconds,
-            (self.bytes_sent - earlier.bytes_sent) / seconds,
-            (self.bytes_received - earlier.bytes_received) / seconds,
+            *((getattr(self, name) - getattr(earlier, name)) / seconds for name in _RATED),
         )
 
     def throughput_mbps(self) -> float:

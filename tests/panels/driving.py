@@ -5,8 +5,10 @@ from __future__ import annotations
 from eventually import eventually
 
 from ucxnb import UcxWorker
-from ucxnb.widgets import ReceivePanel, SendPanel, TrafficPanel
+from ucxnb.widgets import MemoryPanel, ReceivePanel, SendPanel, StreamPanel, TrafficPanel
 from ucxnb.widgets.panel import Panel
+
+_WithEndpoint = SendPanel | ReceivePanel | TrafficPanel | StreamPanel | MemoryPanel
 
 
 class Two:
@@ -28,7 +30,7 @@ def says(panel: Panel, *words: str) -> None:
         raise AssertionError(f"it says {panel.status!r}, not {words}") from None
 
 
-def ready(panel: SendPanel | ReceivePanel | TrafficPanel, endpoint_id: int) -> None:
+def ready(panel: _WithEndpoint, endpoint_id: int) -> None:
     """Wait until the panel offers an endpoint, and choose it."""
     eventually(lambda: endpoint_id in [value for _, value in panel.endpoint.options])
     panel.endpoint.value = endpoint_id

@@ -9,6 +9,7 @@ from bokeh.models import Column, LayoutDOM, Row
 from bokeh.plotting import figure
 
 from .breakdown import Breakdown, Measure, Style
+from .by_kind import ByKind
 from .endpoint_map import EndpointMap
 from .event_strip import EventStrip
 from .latency import Latency
@@ -135,6 +136,7 @@ class Components:
             Throughput(axis, self.steps, tiers.get("throughput")),
             MessageRate(axis, self.steps, tiers.get("message_rate")),
             Latency(axis, self.steps, tiers.get("latency")),
+            ByKind(axis, self.steps, tiers.get("by_kind")),
             Waiting(axis, self.steps, tiers.get("waiting")),
             SizeHistogram(tables.get("sizes")),
             EndpointMap(tables.get("edges"), tables.get("nodes")),

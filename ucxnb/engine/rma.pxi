@@ -2,7 +2,7 @@
 
 cdef enum:
     KEY_SIZE = 36
-    MAPPED_SMALL = 32768  # what is mapped is copied with the GIL up to this size
+    MAPPED_SMALL = 262144  # what is mapped is copied with the GIL up to this size
 
 cdef bytes KEY_MAGIC = b"UCXm"
 

@@ -30,6 +30,13 @@ _TRAFFIC = (
     "sends_held",
     "sends_in_flight",
     "bytes_in_flight",
+    "stream_bytes_sent",
+    "stream_bytes_received",
+    "puts",
+    "gets",
+    "atomics",
+    "put_bytes",
+    "get_bytes",
 )
 
 

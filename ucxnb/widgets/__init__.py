@@ -10,8 +10,10 @@ from .bench_panel import BenchPanel
 from .broadcast_panel import BroadcastPanel
 from .connect_panel import ConnectPanel
 from .control_room import ControlRoom
+from .memory_panel import MemoryPanel
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
+from .stream_panel import StreamPanel
 from .traffic_panel import TrafficPanel
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "BroadcastPanel",
     "ConnectPanel",
     "ControlRoom",
+    "MemoryPanel",
     "ReceivePanel",
     "SendPanel",
+    "StreamPanel",
     "TrafficPanel",
 ]

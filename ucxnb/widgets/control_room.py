@@ -11,9 +11,11 @@ from ..text import safe_html
 from .bench_panel import BenchPanel
 from .broadcast_panel import BroadcastPanel
 from .connect_panel import ConnectPanel
+from .memory_panel import MemoryPanel
 from .panel import Panel, close_parts, stylesheet
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
+from .stream_panel import StreamPanel
 from .traffic_panel import TrafficPanel
 from .watch import Watch
 
@@ -42,6 +44,9 @@ class ControlRoom(ipywidgets.VBox):
     send_panel : SendPanel
     broadcast_panel : BroadcastPanel
     receive_panel : ReceivePanel
+    stream_panel : StreamPanel or None
+    memory_panel : MemoryPanel or None
+        None where the worker has that switched off.
     traffic_panel : TrafficPanel
     bench_panel : BenchPanel
     dashboard : ucxnb.dashboard.Dashboard
@@ -60,11 +65,20 @@ class ControlRoom(ipywidgets.VBox):
         self.receive_panel = ReceivePanel(worker, in_room=True)
         self.traffic_panel = TrafficPanel(worker, in_room=True, folded=True)
         self.bench_panel = BenchPanel(worker, in_room=True, folded=True)
+        features = worker.config.features
+        self.stream_panel = (
+            StreamPanel(worker, in_room=True, folded=True) if "stream" in features else None
+        )
+        self.memory_panel = (
+            MemoryPanel(worker, in_room=True, folded=True) if "rma" in features else None
+        )
+        folded = [panel for panel in (self.stream_panel, self.memory_panel) if panel is not None]
         panels: tuple[Panel, ...] = (
             self.connect_panel,
             self.send_panel,
             self.broadcast_panel,
             self.receive_panel,
+            *folded,
             self.traffic_panel,
             self.bench_panel,
         )
@@ -83,6 +97,7 @@ class ControlRoom(ipywidgets.VBox):
             title,
             self.connect_panel,
             messages,
+            *folded,
             self.traffic_panel,
             plots,
             self.bench_panel,

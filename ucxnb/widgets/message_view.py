@@ -9,6 +9,7 @@ import numpy as np
 
 from ..dashboard.units import human_bytes
 from ..text import count_bytes
+from .bytes_text import hex_dump, printable_text
 from .copy_text import CopyText
 from .message_store import Received
 
@@ -95,19 +96,12 @@ class MessageView(ipywidgets.VBox):
 
 def _as_text(head: bytes, _: str) -> tuple[str, int]:
     part = head[:_TEXT]
-    text = part.decode("utf-8", "replace")
-    # What turns the writing direction, or rings a bell, is shown as what it is.
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text), len(part)
+    return printable_text(part), len(part)
 
 
 def _as_hex(head: bytes, _: str) -> tuple[str, int]:
     part = head[:_HEX]
-    lines = (
-        f"{start:04x}  {part[start : start + 16].hex(' '):<47}  "
-        + "".join(chr(b) if 32 <= b < 127 else "." for b in part[start : start + 16])
-        for start in range(0, len(part), 16)
-    )
-    return "\n".join(lines), len(part)
+    return hex_dump(part), len(part)
 
 
 def _as_array(head: bytes, dtype: str) -> tuple[str, int]:
