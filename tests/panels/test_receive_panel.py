@@ -64,6 +64,7 @@ def test_keep_receiving_takes_all_and_a_stop_loses_none(two: Two) -> None:
         two.there.send_tag(two.back, i, b"x" * 10)
     eventually(lambda: panel.messages.count == 500)
     eventually(lambda: "500 messages, 5 kB" in panel._total.value)
+    eventually(lambda: panel.table.count == 500)  # shown just after the total
     assert [row[3] for row in rows(panel, 480, 500)] == [str(tag) for tag in range(480, 500)]
     panel.stop_button.click()
     says(panel, "Stopped after 500 messages")

@@ -41,7 +41,8 @@ def test_what_comes_is_shown_while_one_sends(two: Two) -> None:
     panel.show_as.value = "hex"
     eventually(lambda: panel.content.text.startswith("0000  6c 69 6e 65 07"))
     two.there.send_stream(two.back, b"x" * 1_000_000, timeout=WAIT)
-    eventually(lambda: len(panel.latest) == 64 * 1024)
+    eventually(lambda: two.here.stats().stream_bytes_received == 1_000_009)
+    assert len(panel.latest) == 64 * 1024
     panel.stop_button.click()
     says(panel, "Stopped after 1")
     two.there.send_stream(two.back, b"kept", timeout=WAIT)
@@ -53,8 +54,6 @@ def test_what_comes_is_shown_while_one_sends(two: Two) -> None:
 
 def test_the_end_of_the_peer_is_said(two: Two) -> None:
     panel = StreamPanel(two.here)
-    panel.send_button.click()
-    assert "connect to a peer first" in panel.status
     ready(panel, two.endpoint_id)
     panel.read_button.click()
     two.there.send_stream(two.back, b"bye", timeout=WAIT)
@@ -63,6 +62,15 @@ def test_the_end_of_the_peer_is_said(two: Two) -> None:
     panel.send_button.click()
     says(panel, "closed")
     panel.close()
+
+
+def test_with_nobody_there_it_says_so() -> None:
+    with UcxWorker() as worker:
+        panel = StreamPanel(worker)
+        for button in (panel.send_button, panel.read_button):
+            button.click()
+            assert "connect to a peer first" in panel.status
+        panel.close()
 
 
 def test_a_control_room_has_the_panels_of_what_is_switched_on() -> None:
