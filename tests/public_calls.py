@@ -122,12 +122,18 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "events": ([], {}),
     "snapshot": ([], {}),
     "disconnect": (["stranger"], {"timeout": st.one_of(timeouts, st.none())}),
-    "connect": ([things.filter(lambda thing: not isinstance(thing, str))], _timeout),
+    "connect": (
+        [things.filter(lambda thing: not isinstance(thing, str))],
+        {**_timeout, "via": things},
+    ),
     "keep_connected": (
         [things.filter(lambda thing: not isinstance(thing, str))],
         {**_timeout, "first_delay": timeouts, "longest_delay": timeouts, "give_up_after": timeouts},
     ),
-    "create_listener": ([things.filter(lambda thing: not isinstance(thing, str))], {}),
+    "create_listener": (
+        [things.filter(lambda thing: not isinstance(thing, str))],
+        {"via": things},
+    ),
 }
 
 # Calls that change a worker: they have tests of their own.

@@ -36,6 +36,7 @@ NAMES = {
     "TrafficStats",
     "UcxStream",
     "UcxWorker",
+    "UcxListenerWarning",
     "UnprotectedListenerWarning",
     "WorkerConfig",
     "WorkerStats",

@@ -24,7 +24,7 @@ from .stats import Rates, StatsHistory, TrafficStats, WorkerStats
 if TYPE_CHECKING:
     from .echopeer import EchoPeer
     from .engine import RegisteredMemory, RemoteMemory
-    from .frontdoor import Listener, UnprotectedListenerWarning
+    from .frontdoor import Listener, UcxListenerWarning, UnprotectedListenerWarning
     from .nesting import enable_nested_asyncio
     from .reconnect import KeptConnection, Loss
     from .remote_array import RemoteArray
@@ -48,6 +48,7 @@ _LAZY = {
     "TrafficGenerator": ".traffic",
     "UcxStream": ".streams",
     "UcxWorker": ".worker",
+    "UcxListenerWarning": ".frontdoor",
     "UnprotectedListenerWarning": ".frontdoor",
     "as_completed": ".request",
     "enable_nested_asyncio": ".nesting",
@@ -81,6 +82,7 @@ __all__ = [
     "TrafficStats",
     "UcxStream",
     "UcxWorker",
+    "UcxListenerWarning",
     "UnprotectedListenerWarning",
     "WorkerConfig",
     "WorkerStats",

@@ -143,7 +143,7 @@ class UcxWorker(TagEngine):
 
     # ---- connections ----
 
-    def connect(self, address: str, *, timeout: float | None = _DEFAULT) -> int:
+    def connect(self, address: str, *, timeout: float | None = _DEFAULT, via: str = "ucxnb") -> int:
         """Connect to a listening worker.
 
         Parameters
@@ -153,6 +153,11 @@ class UcxWorker(TagEngine):
         timeout : float or None
             Seconds for name lookup, TCP and handshake together; None waits for ever. Default is
             `WorkerConfig.connect_timeout`.
+        via : {"ucxnb", "ucx"}
+            With ``"ucx"`` what listens there is any UCX program (``ucp_listener_create``), in C,
+            Rust or Python, and there is no control channel: no name, no heartbeats, no limit of
+            what lies unreceived, and a peer that closes looks like one that is gone. It needs
+            ``tag_scope="worker"`` and no key.
 
         Returns
         -------
@@ -178,13 +183,15 @@ class UcxWorker(TagEngine):
         Notes
         -----
         The peers meet on a TCP socket, exchange worker addresses and make UCP endpoints from them
-        (``ucp_ep_create``, ``UCP_ERR_HANDLING_MODE_PEER``). After an error nothing is left behind.
+        (``ucp_ep_create``, ``UCP_ERR_HANDLING_MODE_PEER``). With ``via="ucx"`` UCX does all of it
+        (``UCP_EP_PARAMS_FLAGS_CLIENT_SERVER``). After an error nothing is left behind.
         """
         self._enter_call()
         self._add_source()
         try:
             limit = self.config.connect_timeout if timeout is _DEFAULT else timeout
-            return self._door.connect(address, checked_timeout(limit))
+            reach = self._door.connect_ucx if self._is_plain(via) else self._door.connect
+            return reach(address, checked_timeout(limit))
         except BaseException as error:
             self._count_error(f"connecting to {shown(address)} failed: {error}")
             raise
@@ -256,7 +263,7 @@ class UcxWorker(TagEngine):
         """Those of `keep_connected` that have not ended."""
         return tuple(self._kept)
 
-    def create_listener(self, address: str = "127.0.0.1:0") -> Listener:
+    def create_listener(self, address: str = "127.0.0.1:0", *, via: str = "ucxnb") -> Listener:
         """Accept peers at an address, in the background.
 
         Parameters
@@ -264,6 +271,10 @@ class UcxWorker(TagEngine):
         address : str
             ``"0.0.0.0:8080"`` for all interfaces; ``":8080"`` for this machine only; port 0 for
             any free port.
+        via : {"ucxnb", "ucx"}
+            With ``"ucx"`` any UCX program can connect, as in `connect`. **On trusted networks
+            only**: UCX's listener has no authentication, and whoever reaches it can stop the
+            process with a few bytes.
 
         Returns
         -------
@@ -274,19 +285,41 @@ class UcxWorker(TagEngine):
         ------
         AddressError, AddressInUseError, UnreachableError, ConnectTimeoutError, OpenFilesError
             Nothing listens.
-        ThreadModeError, WorkerClosedError
+        ArgumentError, ThreadModeError, WorkerClosedError
             Nothing was tried.
 
         Warns
         -----
         UnprotectedListenerWarning
             Other machines can reach it, and there is no `WorkerConfig.auth_key`.
+        UcxListenerWarning
+            With ``via="ucx"``, always.
+
+        Notes
+        -----
+        A TCP socket; with ``via="ucx"`` ``ucp_listener_create``.
         """
         self._enter_call()
         try:
+            if self._is_plain(via):
+                return self._door.listen_ucx(address)
             return self._door.listen(address)
         finally:
             self._leave_call()
+
+    def _is_plain(self, via: str) -> bool:
+        """Whether UCX's own wire-up is wanted, and can be."""
+        if via not in ("ucxnb", "ucx"):
+            raise ArgumentError(f'via={shown(via)}: it takes "ucxnb" or "ucx"')
+        if via == "ucx" and self.config.tag_scope != "worker":
+            raise ArgumentError(
+                'via="ucx" needs tag_scope="worker": other programs put no endpoint into their tags'
+            )
+        if via == "ucx" and self.config.auth_key is not None:
+            raise ArgumentError(
+                'via="ucx" asks nobody for the auth_key: make a worker without one for that'
+            )
+        return via == "ucx"
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
@@ -741,12 +774,14 @@ class UcxWorker(TagEngine):
 
     # ---- in asyncio ----
 
-    async def connect_async(self, address: str, *, timeout: float | None = _DEFAULT) -> int:
+    async def connect_async(
+        self, address: str, *, timeout: float | None = _DEFAULT, via: str = "ucxnb"
+    ) -> int:
         """Connect to a listening worker, without holding up the event loop.
 
         Parameters
         ----------
-        address, timeout
+        address, timeout, via
             As in `connect`.
 
         Returns
@@ -763,7 +798,7 @@ class UcxWorker(TagEngine):
         unwanted = False
 
         def connect() -> int:
-            endpoint_id = self.connect(address, timeout=timeout)
+            endpoint_id = self.connect(address, timeout=timeout, via=via)
             made.append(endpoint_id)
             if unwanted:
                 self._disconnect_quietly(endpoint_id)

@@ -181,9 +181,10 @@ include "receiving.pxi"
 include "batches.pxi"
 include "streams.pxi"
 include "rma.pxi"
+include "wireup.pxi"
 
 
-cdef class TagEngine(RmaEngine):
+cdef class TagEngine(WireupEngine):
     """What a `UcxWorker` does itself at full speed: messages, streams, memory, progress."""
 
     def progress(self):

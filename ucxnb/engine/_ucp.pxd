@@ -6,6 +6,7 @@ cdef extern from "ucp_library.h" nogil:
     ctypedef void *ucp_tag_message_h
     ctypedef void *ucp_context_h
     ctypedef void *ucp_rkey_h
+    ctypedef void *ucp_conn_request_h
     ctypedef struct ucp_dt_iov_t:
         void *buffer
         size_t length
@@ -159,9 +160,14 @@ cdef extern from "endpoint.h" nogil:
         int held
         ucxnb_in_flight_t in_flight
         int is_due
+    ctypedef struct ucxnb_target_t:
+        const void *worker_address
+        const void *socket_address
+        size_t socket_length
+        ucp_conn_request_h knocking
     ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint,
-                                     uint64_t id, const void *address, uint64_t window_there,
-                                     uint64_t window_here)
+                                     uint64_t id, const ucxnb_target_t *target,
+                                     uint64_t window_there, uint64_t window_here)
     void ucxnb_tell_news(ucxnb_engine_t *engine)
     void ucxnb_endpoint_set_state(ucxnb_endpoint_t *endpoint, int state)
     void ucxnb_endpoint_close(ucxnb_endpoint_t *endpoint)
@@ -253,6 +259,18 @@ cdef extern from "rma.h" nogil:
     uint64_t ucxnb_add(void *number, int nbytes, uint64_t value)
     uint64_t ucxnb_compare_swap(void *number, int nbytes, uint64_t expected, uint64_t value)
     ucs_status_t ucxnb_fence(ucxnb_engine_t *engine)
+
+cdef extern from "wireup.h" nogil:
+    ctypedef struct sockaddr_storage "struct sockaddr_storage":
+        pass
+    ctypedef struct ucxnb_listener_t:
+        void *handle
+        sockaddr_storage address
+    ucs_status_t ucxnb_listen(ucxnb_engine_t *engine, const void *address, size_t length,
+                              ucxnb_listener_t *listener)
+    ucp_conn_request_h ucxnb_next_knocking(ucxnb_listener_t *listener, sockaddr_storage *address)
+    void ucxnb_turn_away(ucxnb_listener_t *listener, ucp_conn_request_h knocking)
+    void ucxnb_stop_listening(ucxnb_listener_t *listener)
 
 cdef extern from "batches.h" nogil:
     ctypedef struct ucxnb_send_batch_t:

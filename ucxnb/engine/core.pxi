@@ -207,18 +207,23 @@ cdef class EngineCore:
         At first this side may send as much as `window_there`, and the peer `window_here`; None is
         no limit.
         """
-        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
-        cdef uint64_t c_id = endpoint_id
+        cdef ucxnb_target_t target
         cdef uint64_t there = UINT64_MAX if window_there is None else window_there
         cdef uint64_t here = UINT64_MAX if window_here is None else window_here
+        memset(&target, 0, sizeof(target))
+        target.worker_address = &address[0]
+        return self.open_endpoint(endpoint_id, &target, send_prefix, there, here)
+
+    cdef Endpoint open_endpoint(self, object endpoint_id, ucxnb_target_t *target,
+                                object send_prefix, uint64_t there, uint64_t here):
+        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
+        cdef uint64_t c_id = endpoint_id
         cdef ucs_status_t status
-        cdef const unsigned char *bytes_of_address = &address[0]
         endpoint.endpoint_id = endpoint_id
         if self.endpoint_scope:
             endpoint.send_prefix = <uint64_t>send_prefix << UCXNB_ID_SHIFT
         with nogil:
-            status = ucxnb_endpoint_open(&self.engine, &endpoint.ucp, c_id, bytes_of_address,
-                                         there, here)
+            status = ucxnb_endpoint_open(&self.engine, &endpoint.ucp, c_id, target, there, here)
         if status != UCS_OK:
             raise UcxError(f"UCX cannot reach the peer's worker: {status_text(status)}", status)
         endpoint.started_ns = ucxnb_now_ns()

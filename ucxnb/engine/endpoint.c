@@ -54,12 +54,16 @@ static void on_failure(void *arg, ucp_ep_h ucp, ucs_status_t status)
 }
 
 ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint, uint64_t id,
-                                 const void *address, uint64_t window_there, uint64_t window_here)
+                                 const ucxnb_target_t *target, uint64_t window_there,
+                                 uint64_t window_here)
 {
     ucp_ep_params_t params = {
-            .field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
-                          UCP_EP_PARAM_FIELD_ERR_HANDLER | UCP_EP_PARAM_FIELD_USER_DATA,
-            .address = address,
+            .field_mask = UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER |
+                          UCP_EP_PARAM_FIELD_USER_DATA,
+            .address = target->worker_address,
+            .sockaddr = {.addr = target->socket_address,
+                         .addrlen = (socklen_t)target->socket_length},
+            .conn_request = target->knocking,
             .err_mode = UCP_ERR_HANDLING_MODE_PEER,
             .err_handler = {.cb = on_failure, .arg = endpoint},
             .user_data = endpoint,
@@ -67,6 +71,14 @@ ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpo
     ucs_status_t status = UCS_ERR_NO_MEMORY;
     int registered;
 
+    if (target->worker_address != NULL) {
+        params.field_mask |= UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;
+    } else if (target->knocking != NULL) {
+        params.field_mask |= UCP_EP_PARAM_FIELD_CONN_REQUEST;
+    } else {
+        params.field_mask |= UCP_EP_PARAM_FIELD_SOCK_ADDR | UCP_EP_PARAM_FIELD_FLAGS;
+        params.flags = UCP_EP_PARAMS_FLAGS_CLIENT_SERVER;
+    }
     memset(endpoint, 0, sizeof *endpoint);
     endpoint->engine = engine;
     endpoint->id = id;

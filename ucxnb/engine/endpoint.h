@@ -53,10 +53,18 @@ struct ucxnb_endpoint {
     ucxnb_stream_t stream;
 };
 
-/* Create a UCP endpoint to a worker address, with error handling. At first this side may send as much
- * as `window_there`, and the peer `window_here`; UINT64_MAX is no limit. */
+/* Whom a UCP endpoint leads to; one of these. */
+typedef struct {
+    const void *worker_address;
+    const void *socket_address; /* of a UCX listener */
+    size_t socket_length;
+    ucp_conn_request_h knocking; /* at a listener of ours */
+} ucxnb_target_t;
+
+/* Create a UCP endpoint, with error handling. At first this side may send as much as `window_there`,
+ * and the peer `window_here`; UINT64_MAX is no limit. */
 ucs_status_t ucxnb_endpoint_open(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint, uint64_t id,
-                                 const void *address, uint64_t window_there,
+                                 const ucxnb_target_t *target, uint64_t window_there,
                                  uint64_t window_here);
 
 /* No more sends; receives go on until nothing is left if `state` is UCXNB_ENDED. */

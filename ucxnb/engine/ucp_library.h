@@ -5,6 +5,7 @@
 #include <ucp/api/ucp.h>
 
 #define UCXNB_UCP_FUNCTIONS(X)                                                                    \
+    X(ucp_conn_request_query)                                                                     \
     X(ucp_ep_close_nbx)                                                                           \
     X(ucp_ep_create)                                                                              \
     X(ucp_ep_flush_nbx)                                                                           \
@@ -13,6 +14,10 @@
     X(ucp_get_nbx)                                                                                \
     X(ucp_get_version)                                                                            \
     X(ucp_get_version_string)                                                                     \
+    X(ucp_listener_create)                                                                        \
+    X(ucp_listener_destroy)                                                                       \
+    X(ucp_listener_query)                                                                         \
+    X(ucp_listener_reject)                                                                        \
     X(ucp_mem_map)                                                                                \
     X(ucp_mem_query)                                                                              \
     X(ucp_mem_unmap)                                                                              \

@@ -6,6 +6,6 @@ It carries the handshake, liveness and goodbyes of each connection; messages go 
 from __future__ import annotations
 
 from .door import FrontDoor
-from .listener import Listener, UnprotectedListenerWarning
+from .listener import Listener, UcxListenerWarning, UnprotectedListenerWarning
 
-__all__ = ["FrontDoor", "Listener", "UnprotectedListenerWarning"]
+__all__ = ["FrontDoor", "Listener", "UcxListenerWarning", "UnprotectedListenerWarning"]

@@ -22,12 +22,24 @@ from typing import Any, TypeVar
 
 from ..address import parse_address
 from ..config import WorkerConfig
-from ..engine import MAX_ENDPOINT_ID, Endpoint, RemoteMemory, TagEngine, mark_toolkit_thread
+from ..engine import (
+    MAX_ENDPOINT_ID,
+    Endpoint,
+    RemoteMemory,
+    TagEngine,
+    UcpListener,
+    mark_toolkit_thread,
+)
 from ..errors import (
+    AddressInUseError,
+    ConnectRefusedError,
+    ConnectTimeoutError,
     EndpointLostError,
     OperationTimeoutError,
+    RejectedError,
     ThreadModeError,
     UcxError,
+    UnreachableError,
     WorkerClosedError,
 )
 from ..events import EventKind, EventLog
@@ -36,9 +48,16 @@ from ..refusals import Refusals
 from .accepted import AcceptQueue
 from .budget import Allowance, Budget
 from .channel import Channel
-from .dial import dial
+from .dial import dial, resolve
+from .direct import Direct, pack_sockaddr, unpack_sockaddr
 from .leases import Leases
-from .listener import Listener, UnprotectedListenerWarning, bind
+from .listener import (
+    Listener,
+    UcxListener,
+    UcxListenerWarning,
+    UnprotectedListenerWarning,
+    bind,
+)
 from .ucx_ports import UcxPorts
 
 __all__ = ["FrontDoor"]
@@ -54,6 +73,7 @@ _TICK_SECONDS = 0.001
 _HANDSHAKE_TICK_SECONDS = 0.05
 _ACCEPT_PAUSE_SECONDS = 0.2
 _FAILURES_SECONDS = 1.0
+_REJECTED, _BUSY = -23, -15  # UCS_ERR_REJECTED, UCS_ERR_BUSY
 
 
 class FrontDoor:
@@ -95,10 +115,11 @@ class FrontDoor:
         self.ucx_ports = UcxPorts(worker_address)
         self._engine = weakref.ref(engine)
         self._ids = itertools.count(1)
-        self._channels: dict[int, Channel] = {}  # the open ones, by endpoint
+        self._channels: dict[int, Channel | Direct] = {}  # the open ones, by endpoint
         self._handshakes: set[Channel] = set()
-        self.ticking: set[Channel] = set()  # those that wait for more than their socket
+        self.ticking: set[Channel | Direct] = set()  # those that wait for more than their socket
         self._listeners: dict[int, Listener] = {}
+        self._ucx_listeners: list[UcxListener] = []
         self._ended: collections.deque[Endpoint] = collections.deque()
         # With worker-scoped tags nobody can tell whose message was received.
         total = config.max_unexpected_bytes if config.tag_scope == "endpoint" else None
@@ -163,6 +184,104 @@ class FrontDoor:
                 self._call(channel.abort)
             raise
 
+    def connect_ucx(self, address: str, timeout: float | None) -> int:
+        """Connect to a UCX listener; returns the new endpoint's id.
+
+        Raises
+        ------
+        AddressError, ConnectRefusedError, UnreachableError, ConnectTimeoutError, RejectedError
+            No connection came about, and nothing is left of it.
+        WorkerClosedError, OpenFilesError, UcxError
+            Likewise.
+        """
+        self._refuse_own_thread()
+        where = parse_address(address)
+        need_descriptors(FOR_A_CONNECTION, f"{where}: a connection")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        family, _, _, _, target = resolve(where, timeout)[0]
+        raw = pack_sockaddr(family, target)
+        engine = self._engine()
+        assert engine is not None  # it makes this call
+
+        def begin(engine: TagEngine) -> Endpoint:
+            endpoint = engine._dial_ucx(self.next_endpoint_id(), raw)
+            self.ucx_ports.open_to_all(1)
+            return endpoint
+
+        def give_up(engine: TagEngine) -> None:
+            self.ucx_ports.open_to_all(-1)
+            _give_up(engine, endpoint)
+
+        endpoint = self._do(begin)
+        try:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            status = engine._wireup_status(endpoint, left)
+            if status is not None and status[0] == 0:
+                return self._do(lambda e: Direct(self, endpoint, "connected", str(where)).begin(e))
+        except BaseException:
+            with contextlib.suppress(WorkerClosedError):
+                self._do(give_up)
+            raise
+        self._do(give_up)
+        if status is None:
+            raise ConnectTimeoutError(
+                f"{where}: no answer in {timeout:g} s; check that a UCX listener is there"
+            )
+        kind = RejectedError if status[0] == _REJECTED else ConnectRefusedError
+        raise kind(f"{where}: UCX says {status[1]}; check that a UCX listener is there")
+
+    def listen_ucx(self, address: str) -> Listener:
+        """Open a listener of UCX's own.
+
+        Raises
+        ------
+        AddressError, AddressInUseError, UnreachableError, OpenFilesError
+            Nothing listens.
+
+        Warns
+        -----
+        UcxListenerWarning
+            Said to the caller of the caller.
+        """
+        self._refuse_own_thread()
+        where = parse_address(address, default_host="127.0.0.1", any_port=True)
+        need_descriptors(FOR_A_CONNECTION, f"{where}: a listener")
+        family, _, _, _, target = resolve(where, None)[0]
+        raw = pack_sockaddr(family, target)
+
+        def register(engine: TagEngine) -> UcxListener:
+            ucp = UcpListener(engine, raw)
+            listener = UcxListener(self, ucp, parse_address(unpack_sockaddr(ucp.address)))
+            self._ucx_listeners.append(listener)
+            self.ucx_ports.open_to_all(1)
+            engine._add_source()
+            return listener
+
+        try:
+            listener = self._do(register)
+        except UcxError as error:
+            kind = AddressInUseError if error.status == _BUSY else UnreachableError
+            raise kind(f"cannot listen on {where}: {error}; choose another address") from None
+        try:
+            warnings.warn(listener.warning, UcxListenerWarning, stacklevel=3)
+        except BaseException:  # a warning may be an error
+            self.close_listener(listener)
+            raise
+        return listener
+
+    def _do(self, function: Callable[[TagEngine], _Answer]) -> _Answer:
+        """Have a function called on the thread, and give what it returns or raises."""
+        answer: Future[_Answer] = Future()
+
+        def call(engine: TagEngine) -> None:
+            try:
+                answer.set_result(function(engine))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self._call(call)
+        return self._await(answer)
+
     def listen(self, address: str) -> Listener:
         """Open a listener.
 
@@ -218,7 +337,7 @@ class FrontDoor:
     @property
     def listeners(self) -> tuple[Listener, ...]:
         """Those that are open."""
-        return tuple(self._listeners.values())
+        return (*self._listeners.values(), *self._ucx_listeners)
 
     def disconnect(self, engine: TagEngine, ids: Iterable[int], timeout: float) -> None:
         """Flush endpoints, tell their peers, and close them; all at the same time."""
@@ -280,7 +399,8 @@ class FrontDoor:
         """In the child of a fork: close our copies of the parent's sockets, and nothing else."""
         self._stopping = True
         for channel in self._all_channels():
-            channel.socket.close()
+            if channel.socket is not None:
+                channel.socket.close()
         for listener in self._listeners.values():
             listener._socket.close()
         self._selector.close()
@@ -393,7 +513,7 @@ class FrontDoor:
         """Give a new connection its part of what may lie unreceived."""
         return Allowance(self._budget)
 
-    def opened(self, engine: TagEngine, channel: Channel) -> None:
+    def opened(self, engine: TagEngine, channel: Channel | Direct) -> None:
         """Its handshake is over, and it has an endpoint."""
         self._handshakes.discard(channel)
         self.ticking.discard(channel)
@@ -422,14 +542,15 @@ class FrontDoor:
             if self._selector.get_key(channel.socket).events != events:
                 self._selector.modify(channel.socket, events, self._on_channel(channel))
 
-    def forget(self, channel: Channel) -> None:
-        """The channel has ended and is about to close its socket."""
+    def forget(self, channel: Channel | Direct) -> None:
+        """The channel has ended and is about to close its socket, if it has one."""
         self._handshakes.discard(channel)
         self.ticking.discard(channel)
         self._channels.pop(channel.endpoint_id, None)
         self.accepted.discard(channel.endpoint_id)
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(channel.socket)
+        if channel.socket is not None:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(channel.socket)
 
     def remember_ended(self, engine: TagEngine, endpoint: Endpoint, allowance: Allowance) -> None:
         """Keep what is known of it, and what nobody received yet, until many others ended too."""
@@ -570,6 +691,21 @@ class FrontDoor:
             channel = self._channels.get(endpoint.endpoint_id)
             if channel is not None:
                 channel.allow_more(engine)
+        for listener in self._ucx_listeners:
+            self._accept_ucx(engine, listener)
+
+    def _accept_ucx(self, engine: TagEngine, listener: UcxListener) -> None:
+        while listener._ucp is not None:
+            came = listener._ucp.accept(self.next_endpoint_id)
+            if came is None:
+                return
+            endpoint, raw = came
+            address = unpack_sockaddr(raw)
+            if isinstance(endpoint, UcxError):
+                self.note_refusal(address, str(endpoint))
+            else:
+                self.ucx_ports.open_to_all(1)
+                Direct(self, endpoint, "accepted", address).begin(engine)
 
     def _on_channel(self, channel: Channel) -> Callable[[TagEngine, int], None]:
         def ready(engine: TagEngine, mask: int) -> None:
@@ -627,14 +763,28 @@ class FrontDoor:
         else:
             channel.begin(engine)
 
-    def _all_channels(self) -> list[Channel]:
+    def _all_channels(self) -> list[Channel | Direct]:
         return [*self._handshakes, *self._channels.values()]
 
     def _drop_listener(self, listener: Listener) -> None:
+        if isinstance(listener, UcxListener):
+            self._ucx_listeners.remove(listener)
+            self.ucx_ports.open_to_all(-1)
+            if listener._ucp is not None:
+                listener._ucp.close()
+            listener._ucp = None
+            return
         self._listeners.pop(listener._socket.fileno(), None)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(listener._socket)
         listener._socket.close()
+
+
+def _give_up(engine: TagEngine, endpoint: Endpoint) -> None:
+    """Nothing is left of an endpoint that was never connected."""
+    endpoint.closed_by_me = True
+    engine._end_endpoint(endpoint)
+    engine._remove_endpoint(endpoint)
 
 
 def _slowest(strangers: list[Channel]) -> Channel:

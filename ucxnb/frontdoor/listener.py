@@ -14,9 +14,10 @@ from ..errors import AddressInUseError, UnreachableError
 from .dial import resolve
 
 if TYPE_CHECKING:
+    from ..engine import UcpListener
     from .door import FrontDoor
 
-__all__ = ["Listener", "UnprotectedListenerWarning", "bind"]
+__all__ = ["Listener", "UcxListener", "UcxListenerWarning", "UnprotectedListenerWarning", "bind"]
 
 _BACKLOG = 512
 _RESOLVE_TIMEOUT = 10.0
@@ -59,6 +60,10 @@ def bind(address: Address) -> socket.socket:
 
 class UnprotectedListenerWarning(UserWarning):
     """Other machines can reach a listener, and its worker has no key."""
+
+
+class UcxListenerWarning(UserWarning):
+    """A listener of UCX's own was opened: strangers who reach it can stop this process."""
 
 
 class Listener:
@@ -113,6 +118,38 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.address}{' closed' if self.closed else ''}>"
+
+
+class UcxListener(Listener):
+    """A `Listener` that speaks UCX's own client-server wire-up.
+
+    Parameters
+    ----------
+    door : FrontDoor
+        Whose listener it is.
+    ucp : UcpListener
+        What UCX opened.
+    address : Address
+        As really bound.
+    """
+
+    def __init__(self, door: FrontDoor, ucp: UcpListener, address: Address) -> None:
+        self._door = door
+        self._ucp: UcpListener | None = ucp
+        self._address = address
+
+    @property
+    def warning(self) -> str:
+        """What strangers can do to it."""
+        return (
+            f"{self.address} is a listener of UCX's own, which has no authentication, and which a "
+            "few bytes of junk can stop with the whole process: use it on trusted networks only"
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped accepting."""
+        return self._ucp is None
 
 
 def _is_loopback(host: str) -> bool:

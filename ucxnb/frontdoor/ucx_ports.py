@@ -44,6 +44,7 @@ class UcxPorts:
 
     def __init__(self, worker_address: bytes) -> None:
         self._hosts: collections.Counter[str] = collections.Counter()
+        self._for_all = 0
         try:
             interfaces = tcp_interfaces(worker_address)
         except ProtocolError:
@@ -64,6 +65,12 @@ class UcxPorts:
         if (now := frozenset(self._hosts)) != before:
             self._apply(now)
 
+    def open_to_all(self, more: int) -> None:
+        """So many more, or fewer, have peers of which nobody tells where they come from."""
+        before, self._for_all = self._for_all, self._for_all + more
+        if (before == 0) != (self._for_all == 0):
+            self._apply(frozenset(self._hosts))
+
     def hosts_behind(self, control: socket.socket) -> set[str]:
         """Where the peer on a control channel may come from, as long as it does not say more."""
         here, there = _ip(control.getsockname()[0]), _ip(control.getpeername()[0])
@@ -76,7 +83,7 @@ class UcxPorts:
                 if sock.getsockname()[:2] != where:
                     continue
                 try:
-                    if len(hosts) <= _MAX_HOSTS:
+                    if self._for_all == 0 and len(hosts) <= _MAX_HOSTS:
                         _attach(sock, hosts)
                         continue
                 except OSError as error:  # no memory for it: a peer must not be kept out
