@@ -309,7 +309,7 @@ class UcxWorker(TagEngine):
 
     def _is_plain(self, via: str) -> bool:
         """Whether UCX's own wire-up is wanted, and can be."""
-        if via not in ("ucxnb", "ucx"):
+        if not isinstance(via, str) or via not in ("ucxnb", "ucx"):
             raise ArgumentError(f'via={shown(via)}: it takes "ucxnb" or "ucx"')
         if via == "ucx" and self.config.tag_scope != "worker":
             raise ArgumentError(

@@ -1,5 +1,6 @@
 """UCX's own client-server wire-up, to talk to programs that know nothing of ucxnb."""
 
+
 @cython.final
 cdef class UcpListener:
     """A listener that UCX opens; everything but the constructor is for the front door's thread."""
