@@ -65,6 +65,49 @@ panel
 """
 
 
+# Two workers that stream, put and get; what the panels say, and the plot of it by kind.
+KINDS = """
+import threading, time
+import ipywidgets
+import numpy as np
+from ucxnb import ThreadMode, UcxWorker
+from ucxnb.dashboard import Dashboard
+from ucxnb.widgets import MemoryPanel, StreamPanel
+
+SETTINGS = dict(enable_rma=True, thread_mode=ThreadMode.MULTI)
+worker, other = UcxWorker(name="notebook", **SETTINGS), UcxWorker(name="the other", **SETTINGS)
+there = worker.connect(other.create_listener().address)
+here = other.get_endpoint_ids()[0]
+memory = other.allocate(1 << 20)
+np.frombuffer(memory, "u1")[:] = 0
+stream, reach = StreamPanel(worker), MemoryPanel(worker)
+plots = Dashboard(worker)
+ipywidgets.VBox([stream, reach, plots.widget])
+"""
+MOVE = """
+reach.key.value = memory.remote_key().hex()
+reach.payload.text.value = "put by hand"
+reach.put_button.click()
+time.sleep(0.5)
+reach.get_button.click()
+stream.read_button.click()
+other.send_stream(here, "what comes is shown, as text or hex\\n".encode() * 3)
+time.sleep(1)
+stream.stop_button.click()
+rng, end, data = np.random.default_rng(1), time.time() + 20, np.ones(50_000, "u1")
+key, buffer = memory.remote_key(), bytearray(50_000)
+while time.time() < end:
+    part = data[: rng.integers(1_000, 50_000)]
+    worker.send_stream(there, part)
+    other.receive_stream(here, memoryview(buffer)[: part.nbytes], True)
+    for _ in range(int(2 + 2 * np.sin(time.time()))):
+        worker.put(there, data, key)
+    worker.send_tag(there, 1, part[:20_000])
+    other.receive_tag(here, 1)
+    time.sleep(0.002)
+"""
+
+
 def show_notebook_only(lab: LabPage) -> None:
     """Close what JupyterLab has beside the notebook."""
     lab.page.evaluate("window.jupyterapp.shell.collapseLeft()")
@@ -97,7 +140,18 @@ def bench(lab: LabPage, theme: str, out: Path) -> None:
     panel.screenshot(path=out)
 
 
-PICTURES = {"control-room": room, "bench-panel": bench}
+def kinds(lab: LabPage, theme: str, out: Path) -> None:
+    """The panels for streams and memory, over the plots of what moves."""
+    lab.open("kinds.ipynb", [KINDS, MOVE])
+    lab.set_theme(theme)
+    show_notebook_only(lab)
+    lab.run_cell(0)
+    wait_for_plots(lab.page)
+    lab.run_cell(1, timeout=60)
+    lab.page.locator(".jp-OutputArea-output").first.screenshot(path=out)
+
+
+PICTURES = {"control-room": room, "bench-panel": bench, "stream-and-memory": kinds}
 
 
 def main() -> None:

@@ -60,6 +60,18 @@ WORDS = {
         "run,transports,nbytes,rounds",
         "p50_us",
     ],
+    "06_one_sided.ipynb": [
+        "8,000,000 bytes, writable: True",
+        "row 3 begins with [1. 2. 3. 0.]",
+        "got [1. 2. 3.]",
+        "the sum is 1,551.0",
+        "[0. 3. 6. 9.]",
+        "five times ten: 50",
+        "it was 50 and is 7",
+        "do not lie within the 8,000,000 bytes",
+        "the owner: closed",
+        "that memory was closed",
+    ],
     "dashboard.ipynb": ["<LiveView", "<TrafficPanel of 'app', open>"],
 }
 # Programs that a notebook runs in a second process, and docs/examples has as well.
