@@ -55,8 +55,9 @@ class EndpointInfo:
     reason : str
         Why it ended, empty while it is open.
     received_there : tuple of int and int, or None
-        How many of your messages, and of their bytes, the peer's program had received at its
-        latest heartbeat; None before the first one, and with ``tag_scope="worker"``.
+        How many of your messages, and of their bytes and those of your stream, the peer's program
+        had received at its latest heartbeat; None before the first one, and with
+        ``tag_scope="worker"``.
     """
 
     endpoint_id: int

@@ -51,7 +51,7 @@ class Loss:
     reason : str
         As in `EndpointInfo`.
     messages_sent, bytes_sent : int
-        What `send_tag` and the others took without an error.
+        What `send_tag` and the others took without an error; the bytes of streams count too.
     messages_unconfirmed, bytes_unconfirmed : int or None
         How much of that the peer's program had not received at its latest heartbeat: this much is
         lost at most. None if the peer told nothing, and then all that was sent may be.
@@ -334,17 +334,18 @@ class KeptConnection:
         if worker is None:
             raise WorkerClosedError("the worker was closed; make a new one")
         stats, there = worker._traffic(endpoint), endpoint.received_there
+        bytes_sent = stats.bytes_sent - stats.put_bytes
         self._losses.append(
             Loss(
                 endpoint_id,
                 endpoint.since,
                 reason,
                 stats.messages_sent,
-                stats.bytes_sent,
+                bytes_sent,
                 None if there is None else max(0, stats.messages_sent - there[0]),
-                None if there is None else max(0, stats.bytes_sent - there[1]),
+                None if there is None else max(0, bytes_sent - there[1]),
                 stats.messages_received,
-                stats.bytes_received,
+                stats.bytes_received - stats.get_bytes,
             )
         )
 

@@ -22,9 +22,7 @@ cdef inline int export_buffer(object data, Py_buffer *view, bint writable, int s
     try:
         PyObject_GetBuffer(data, view, shape | (PyBUF_WRITABLE if writable else PyBUF_SIMPLE))
     except TypeError:
-        raise InvalidBufferError(
-            f"{type(data).__name__} has no buffer; pass bytes, bytearray, memoryview or an array"
-        ) from None
+        raise no_buffer_error(data) from None
     except (BufferError, ValueError) as error:
         kind = "writable, contiguous" if writable else "contiguous"
         raise InvalidBufferError(
@@ -41,6 +39,22 @@ cdef inline int export_buffer(object data, Py_buffer *view, bint writable, int s
             PyBuffer_Release(view)
             raise
     return 0
+
+
+cdef object no_buffer_error(object data):
+    """The exception for an object whose memory cannot be borrowed."""
+    try:
+        on_gpu = hasattr(data, "__cuda_array_interface__")
+    except Exception:  # of whatever the object does when it is asked
+        on_gpu = False
+    if on_gpu:
+        return InvalidBufferError(
+            f"the memory of {type(data).__name__} is on a GPU, which this release does not reach: "
+            "copy it to the host first, as in array.get() or tensor.cpu().numpy()"
+        )
+    return InvalidBufferError(
+        f"{type(data).__name__} has no buffer; pass bytes, bytearray, memoryview or an array"
+    )
 
 
 cdef bint holds_objects(object data) except -1:

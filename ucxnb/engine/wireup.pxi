@@ -5,7 +5,7 @@
 cdef class UcpListener:
     """A listener that UCX opens; everything but the constructor is for the front door's thread."""
 
-    cdef WireupEngine worker
+    # It does not hold its worker, which nobody could collect otherwise.
     cdef ucxnb_listener_t listener
 
     def __init__(self, WireupEngine worker, bytes address):
@@ -16,19 +16,19 @@ cdef class UcpListener:
             status = ucxnb_listen(&worker.engine, socket_address, length, &self.listener)
         if status != UCS_OK:
             raise UcxError(f"UCX cannot listen there: {status_text(status)}", status)
-        self.worker = worker
-        worker.ucp_listeners.append(self)
 
     @property
     def address(self):
         """The bytes of the ``struct sockaddr`` as really bound."""
         return PyBytes_FromStringAndSize(<char *>&self.listener.address, sizeof(sockaddr_storage))
 
-    def accept(self, next_id):
+    def accept(self, WireupEngine worker, next_id):
         """Let in the next one who knocks.
 
         Parameters
         ----------
+        worker : TagEngine
+            The one that it was made with.
         next_id : callable
             Gives the new endpoint's id.
 
@@ -48,28 +48,18 @@ cdef class UcpListener:
             return None
         came_from = PyBytes_FromStringAndSize(<char *>&address, sizeof(address))
         try:
-            return self.worker.open_endpoint(next_id(), &target, 0, UINT64_MAX,
-                                             UINT64_MAX), came_from
+            return worker.open_endpoint(next_id(), &target, 0, UINT64_MAX, UINT64_MAX), came_from
         except UcxError as error:  # UCX has let go of it
             return error, came_from
 
     def close(self):
         """Turn away who knocks, and free the port. Twice is fine."""
-        if self.worker is not None:
-            with nogil:
-                ucxnb_stop_listening(&self.listener)
-            if self in self.worker.ucp_listeners:
-                self.worker.ucp_listeners.remove(self)
-            self.worker = None
+        with nogil:
+            ucxnb_stop_listening(&self.listener)
 
 
 cdef class WireupEngine(RmaEngine):
     """Connects and listens as UCX itself does."""
-
-    cdef list ucp_listeners  # that are open
-
-    def __cinit__(self, *args, **kwargs):
-        self.ucp_listeners = []
 
     def _dial_ucx(self, endpoint_id, bytes address):
         """Begin to reach a UCX listener (``ucp_ep_create``); `_wireup_status` tells how it went."""
@@ -83,6 +73,8 @@ cdef class WireupEngine(RmaEngine):
         """Wait until a new endpoint is connected: 0, what UCX says, or None if it took too long."""
         cdef ucs_status_t status = self.flush_until(endpoint, deadline_of(timeout), False)
         if status == UCS_INPROGRESS:
+            if self.engine.closing:
+                raise self.closed_error()
             return None
         if status == UCS_OK and endpoint.ucp.failure:
             status = <ucs_status_t>endpoint.ucp.failure

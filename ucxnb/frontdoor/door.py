@@ -52,6 +52,7 @@ from .dial import dial, resolve
 from .direct import Direct, pack_sockaddr, unpack_sockaddr
 from .leases import Leases
 from .listener import (
+    RESOLVE_TIMEOUT,
     Listener,
     UcxListener,
     UcxListenerWarning,
@@ -202,33 +203,40 @@ class FrontDoor:
         raw = pack_sockaddr(family, target)
         engine = self._engine()
         assert engine is not None  # it makes this call
+        made: list[Endpoint] = []
 
         def begin(engine: TagEngine) -> Endpoint:
-            endpoint = engine._dial_ucx(self.next_endpoint_id(), raw)
+            made.append(engine._dial_ucx(self.next_endpoint_id(), raw))
             self.ucx_ports.open_to_all(1)
-            return endpoint
+            return made[0]
 
         def give_up(engine: TagEngine) -> None:
-            self.ucx_ports.open_to_all(-1)
-            _give_up(engine, endpoint)
+            for endpoint in made:
+                channel = self._channels.get(endpoint.endpoint_id)
+                if channel is not None:
+                    channel.abort(engine)
+                    continue
+                self.ucx_ports.open_to_all(-1)
+                endpoint.closed_by_me = True
+                engine._end_endpoint(endpoint)
+                engine._remove_endpoint(endpoint)
 
-        endpoint = self._do(begin)
         try:
+            endpoint = self._do(begin)
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             status = engine._wireup_status(endpoint, left)
-            if status is not None and status[0] == 0:
-                return self._do(lambda e: Direct(self, endpoint, "connected", str(where)).begin(e))
+            if status is None:
+                raise ConnectTimeoutError(
+                    f"{where}: no answer in {timeout} s; check that a UCX listener is there"
+                )
+            if status[0] != 0:
+                kind = RejectedError if status[0] == _REJECTED else ConnectRefusedError
+                raise kind(f"{where}: UCX says {status[1]}; check that a UCX listener is there")
+            return self._do(lambda e: Direct(self, endpoint, "connected", str(where)).begin(e))
         except BaseException:
             with contextlib.suppress(WorkerClosedError):
                 self._do(give_up)
             raise
-        self._do(give_up)
-        if status is None:
-            raise ConnectTimeoutError(
-                f"{where}: no answer in {timeout:g} s; check that a UCX listener is there"
-            )
-        kind = RejectedError if status[0] == _REJECTED else ConnectRefusedError
-        raise kind(f"{where}: UCX says {status[1]}; check that a UCX listener is there")
 
     def listen_ucx(self, address: str) -> Listener:
         """Open a listener of UCX's own.
@@ -246,7 +254,7 @@ class FrontDoor:
         self._refuse_own_thread()
         where = parse_address(address, default_host="127.0.0.1", any_port=True)
         need_descriptors(FOR_A_CONNECTION, f"{where}: a listener")
-        family, _, _, _, target = resolve(where, None)[0]
+        family, _, _, _, target = resolve(where, RESOLVE_TIMEOUT)[0]
         raw = pack_sockaddr(family, target)
 
         def register(engine: TagEngine) -> UcxListener:
@@ -696,7 +704,7 @@ class FrontDoor:
 
     def _accept_ucx(self, engine: TagEngine, listener: UcxListener) -> None:
         while listener._ucp is not None:
-            came = listener._ucp.accept(self.next_endpoint_id)
+            came = listener._ucp.accept(engine, self.next_endpoint_id)
             if came is None:
                 return
             endpoint, raw = came
@@ -778,13 +786,6 @@ class FrontDoor:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(listener._socket)
         listener._socket.close()
-
-
-def _give_up(engine: TagEngine, endpoint: Endpoint) -> None:
-    """Nothing is left of an endpoint that was never connected."""
-    endpoint.closed_by_me = True
-    engine._end_endpoint(endpoint)
-    engine._remove_endpoint(endpoint)
 
 
 def _slowest(strangers: list[Channel]) -> Channel:

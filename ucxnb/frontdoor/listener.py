@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "UcxListener", "UcxListenerWarning", "UnprotectedListenerWarning", "bind"]
 
 _BACKLOG = 512
-_RESOLVE_TIMEOUT = 10.0
+RESOLVE_TIMEOUT = 10.0
 
 
 def bind(address: Address) -> socket.socket:
@@ -33,7 +33,7 @@ def bind(address: Address) -> socket.socket:
     UnreachableError, ConnectTimeoutError
         The host name does not resolve.
     """
-    family, kind, protocol, _, target = resolve(address, _RESOLVE_TIMEOUT)[0]
+    family, kind, protocol, _, target = resolve(address, RESOLVE_TIMEOUT)[0]
     try:
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
