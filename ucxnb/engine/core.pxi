@@ -838,4 +838,4 @@ cdef class EngineCore:
             return self.too_small(operation.sender_tag, operation.length, operation.capacity)
         if operation.outcome != UCXNB_MATCHED:
             return self.no_message_error(operation.outcome, request.endpoint)
-        return self.failed_error(request.endpoint, operation.status, f"{request.deed()} failed")
+        return self.failed_error(request.endpoint, operation.status, f"the {request.what()} failed")

@@ -36,12 +36,12 @@ cdef class Request:
 
     def __repr__(self):
         state = "cancelled" if self.cancelled else "done" if self.has_ended() else "under way"
-        return f"<Request: {self.deed()}, {self.peer()}: {state}>"
+        return f"<Request: {self.what()}, {self.peer()}: {state}>"
 
-    cdef str deed(self):
+    cdef str what(self):
         if type(self.tag) is str:
             return self.tag
-        return f"{'sending' if self.is_send else 'receiving'} {what_of(self.tag)}"
+        return f"{'send' if self.is_send else 'receive'} of {what_of(self.tag)}"
 
     cdef bint has_ended(self) noexcept:
         return self.operation == NULL or self.operation.state == UCXNB_DONE
@@ -292,7 +292,7 @@ cdef class Request:
 
     cdef object cancelled_error(self):
         return RequestCancelledError(
-            f"{self.deed()} from {self.peer()} was cancelled; nothing is lost"
+            f"the {self.what()} from {self.peer()} was cancelled; nothing is lost"
         )
 
     cdef str peer(self):

@@ -543,7 +543,7 @@ cdef class RmaEngine(StreamEngine):
             self.spare_operation(operation)
             PyBuffer_Release(view)
         if status != UCS_OK:
-            raise self.failed_error(endpoint, status, f"{deed_of(kind)} failed")
+            raise self.failed_error(endpoint, status, f"the {deed_of(kind)} failed")
         self.count_accessed(endpoint, kind, length)
         return length
 
@@ -589,7 +589,7 @@ cdef class RmaEngine(StreamEngine):
             self.count_accessed(endpoint, kind, length)
             request.message = make_message(endpoint.endpoint_id, 0, length, None)
         else:
-            request.error = self.failed_error(endpoint, status, f"{deed_of(kind)} failed")
+            request.error = self.failed_error(endpoint, status, f"the {deed_of(kind)} failed")
         return request
 
     def put(self, endpoint_id, data, remote, offset=0, *, timeout=None):

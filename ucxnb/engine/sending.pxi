@@ -12,7 +12,7 @@ cdef str what_of(object tag):
 
 
 cdef str deed_of(int kind):
-    return "the put" if kind == UCXNB_PUT else "the get"
+    return "put" if kind == UCXNB_PUT else "get"
 
 
 cdef class TagSender(EngineCore):
