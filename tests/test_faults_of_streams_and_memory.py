@@ -1,4 +1,4 @@
-"""A peer that is killed, or stopped for a while, in the middle of a stream, a put, a get, an atomic."""
+"""A peer that is killed, or stopped for a while, while it streams, puts, gets or adds."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def faulty(channel, address, wire, moment):
 
 @pytest.fixture(params=WIRES)
 def caught(request, start_child):
-    """``caught(moment)`` gives a worker, its memory, a peer at that moment, and this side's part."""
+    """``caught(moment)``: a worker, its memory, a peer at that moment, and this side's part."""
     with UcxWorker(**fields_of(request.param)) as worker:
         listener = worker.create_listener()
         with worker.allocate(SIZE) as memory:

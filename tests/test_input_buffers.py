@@ -236,9 +236,9 @@ def test_memory_larger_than_the_machine(saw):
 class OnGpu:
     """As CuPy, PyTorch and Numba show memory of a GPU."""
 
-    __cuda_array_interface__ = {
-        "shape": (4,), "typestr": "|u1", "data": (1 << 40, False), "version": 3, "strides": None,
-    }  # fmt: skip
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (4,), "typestr": "|u1", "data": (1 << 40, False), "version": 3}
 
 
 def test_memory_of_a_gpu_is_refused_with_a_way_out(pair):

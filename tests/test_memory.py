@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -449,6 +450,8 @@ def test_one_that_is_stopped_does_not_let_go_and_one_that_is_killed_cannot_hold(
         child.send(memory.remote_key())
         child.receive()
         child.kill(signal.SIGSTOP)
+        status = Path(f"/proc/{child.pid}/status")
+        eventually(lambda: "T (stopped)" in status.read_text())
         with pytest.raises(OperationTimeoutError, match="did not let go"):
             memory.close(timeout=0.2)
         assert not memory.closed
