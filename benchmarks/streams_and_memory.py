@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -171,6 +172,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="of each turn, about")
     args = parser.parse_args()
     sizes = [parse_size(size) for size in args.sizes.split(",")]
+    os.environ.setdefault("UCX_WARN_UNUSED_ENV_VARS", "n")
+    for side in ("TX", "RX"):  # what ucxnb sets for itself, for ucx_perftest too
+        os.environ.setdefault(f"UCX_TCP_{side}_SEG_SIZE", "512k")
     print("| over | test | size | ucxnb | ucx_perftest | ratio |\n|---|---|---|---|---|---|")
     for transport in args.transports.split(","):
         measure(transport, sizes, args.turns, args.seconds)

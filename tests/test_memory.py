@@ -379,13 +379,16 @@ def test_views_outlive_allocated_memory(near):
     assert bytes(view[:4]) == b"seen"
 
 
-def test_a_view_outlives_even_the_worker():
+@pytest.mark.parametrize("kind", ["registered", "allocated"])
+def test_a_view_outlives_even_the_worker(kind, capfd):
     with UcxWorker(**RMA) as worker:
-        memory = worker.register(bytearray(b"abc"))
+        memory = worker.register(bytearray(3)) if kind == "registered" else worker.allocate(3)
         view = memoryview(memory)
+        view[:] = b"abc"
     assert memory.closed
     assert bytes(view) == b"abc"
     view.release()
+    assert capfd.readouterr() == ("", "")  # UCX complains of memory that is never unmapped
     with pytest.raises(RemoteKeyError):
         memory.remote_key()
 

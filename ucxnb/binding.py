@@ -84,8 +84,8 @@ class UcpWorker:
     ----------
     handle : int
         The ``ucp_worker_h``.
-    context_handle : int
-        The ``ucp_context_h``.
+    context : UCXContext
+        UCXX's; it holds the ``ucp_context_h``.
     address : bytes
         The worker's address, for ``ucp_ep_create`` by a peer.
 
@@ -111,7 +111,7 @@ class UcpWorker:
             features += [feature.RMA, feature.AMO32, feature.AMO64]
         options = _options(config.ucx_options)
         try:
-            self._context = libucxx.UCXContext(options, feature_flags=tuple(features))
+            self.context = libucxx.UCXContext(options, feature_flags=tuple(features))
         except libucxx.UCXInvalidParamError as error:
             raise ConfigError(
                 f"ucx_options: UCX knows no such setting, or not such a value: {options}; "
@@ -121,18 +121,17 @@ class UcpWorker:
             raise UcxError(f"UCX cannot start with {options}: {error}") from error
         try:
             self._worker = libucxx.UCXWorker(
-                self._context, enable_delayed_submission=False, enable_python_future=False
+                self.context, enable_delayed_submission=False, enable_python_future=False
             )
         except libucxx.UCXError as error:
             raise UcxError(f"UCX cannot make a worker with {options}: {error}") from error
         self.handle: int = self._worker.handle
-        self.context_handle: int = self._context.handle
         self.address = bytes(self._worker.address)
 
     def close(self) -> None:
         """Destroy worker and context; the progress thread must have stopped."""
         del self._worker
-        del self._context
+        del self.context
 
 
 def _options(chosen: Mapping[str, str]) -> dict[str, str]:

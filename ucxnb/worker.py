@@ -742,7 +742,7 @@ class UcxWorker(TagEngine):
     def _make_memory(self, buffer: Any, nbytes: int, writable: bool | None) -> RegisteredMemory:
         self._enter_call()
         try:
-            return self._map(self._ucp.context_handle, buffer, nbytes, writable)
+            return self._map(self._ucp.context, self._ucp.context.handle, buffer, nbytes, writable)
         finally:
             self._leave_call()
 

@@ -248,7 +248,12 @@ class RemoteMemory:
 class RmaEngine(StreamEngine):
     def _enable_rma(self, enabled: bool) -> None: ...
     def _map(
-        self, context: int, buffer: Buffer | None, nbytes: int, writable: bool | None
+        self,
+        context: object,
+        handle: int,
+        buffer: Buffer | None,
+        nbytes: int,
+        writable: bool | None,
     ) -> RegisteredMemory: ...
     def _memory_of(self, key: bytes) -> RegisteredMemory | str: ...
     def _pack_key(self, memory: RegisteredMemory) -> tuple[int, bytes]: ...

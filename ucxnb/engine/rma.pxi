@@ -30,6 +30,7 @@ cdef class RegisteredMemory:
     cdef bytes key
     cdef int exports
     cdef bint is_closing, is_closed
+    cdef object context, owner_pid  # what the memory belongs to, until it is unmapped
     cdef object __weakref__
 
     def __init__(self):
@@ -108,24 +109,15 @@ cdef class RegisteredMemory:
             self.unmap_if_unused()
 
     cdef int unmap_if_unused(self) except -1:
-        if self.is_closed and self.exports == 0 and self.worker is not None:
-            if self.worker.owner_pid == getpid():
+        self.worker = None if self.is_closed else self.worker
+        if self.is_closed and self.exports == 0 and self.context is not None:
+            if self.owner_pid == getpid():
                 with nogil:
                     ucxnb_unmap(&self.memory)
-            self.worker = None
+            self.context = None
             if is_exported(&self.view):
                 PyBuffer_Release(&self.view)
         return 0
-
-    cdef void forget(self):
-        """Its worker ends. What UCX allocated and somebody still sees is never freed."""
-        self.is_closing = self.is_closed = True
-        if is_exported(&self.view) or self.exports == 0:
-            with nogil:
-                ucxnb_unmap(&self.memory)
-        if self.exports == 0 and is_exported(&self.view):
-            PyBuffer_Release(&self.view)
-        self.worker = None
 
     def __enter__(self):
         return self
@@ -255,8 +247,12 @@ cdef class RmaEngine(StreamEngine):
 
     # ---- memory of this side ----
 
-    def _map(self, uintptr_t context, object buffer, object nbytes, object writable):
-        """Register a buffer, or memory that UCX allocates; the caller has checked `nbytes`."""
+    def _map(self, object context, uintptr_t handle, object buffer, object nbytes,
+             object writable):
+        """Register a buffer, or memory that UCX allocates; the caller has checked `nbytes`.
+
+        The UCP context is kept until the memory is unmapped, by its last view perhaps.
+        """
         cdef RegisteredMemory memory = RegisteredMemory.__new__(RegisteredMemory)
         cdef ucs_status_t status
         cdef void *address = NULL
@@ -278,7 +274,7 @@ cdef class RmaEngine(StreamEngine):
             may_write = may_write and (writable is None or writable)
         with nogil:
             ucxnb_ask_in(&self.engine.driver)
-            status = ucxnb_map(<ucp_context_h>context, address, length, may_write, &memory.memory)
+            status = ucxnb_map(<ucp_context_h>handle, address, length, may_write, &memory.memory)
             ucxnb_ask_no_more(&self.engine.driver)
         if status != UCS_OK:
             raise UcxError(f"UCX cannot register {length:,} bytes: {status_text(status)}", status)
@@ -288,6 +284,7 @@ cdef class RmaEngine(StreamEngine):
         memory.nbytes = length
         memory.writable = may_write
         memory.worker = self
+        memory.context, memory.owner_pid = context, getpid()
         # Nobody guesses it: the last part is random.
         memory.key = KEY_MAGIC + self.memory_id + os.urandom(16)
         self.memories.add(memory)
@@ -319,15 +316,16 @@ cdef class RmaEngine(StreamEngine):
             ucxnb_free_key(packed)
 
     def _release_memory(self):
-        """The engine has stopped: nothing of it may outlive the UCP context."""
+        """The engine has stopped. Memory that is still seen is unmapped after its last view."""
         cdef RegisteredMemory memory
         cdef RemoteMemory remote
         for remote in self.remotes:
             remote.revoked = True
             remote.close_key()
         self.remotes = []
-        for memory in list(self.memories):
-            memory.forget()
+        for memory in self.memories:
+            memory.is_closing = memory.is_closed = True
+            memory.unmap_if_unused()
         self.memories.clear()
 
     # ---- memory of peers, for the front door ----
