@@ -107,9 +107,10 @@ class TrafficPanel(Panel):
                 byte_rate=byte_rate,
                 duration=duration,
             ) as traffic:
-                while traffic.running and not job.stopping:
+                while not job.stopping:
                     try:
-                        traffic.wait(_SLICE)
+                        traffic.wait(_SLICE)  # the only one that tells how it ended
+                        break
                     except OperationTimeoutError:
                         # Here, not in `refresh`, which might overwrite how it ended.
                         self._status.say(f"Sending: {_summary(traffic)} …", "busy")
