@@ -87,7 +87,8 @@ class WorkerConfig:
         connections of the worker together; None is no limit. What goes beyond it waits at the
         sender: its sends wait there, in order, until you receive. Half of it is shared equally
         among the connections, 64 KiB at least for each. A message counts with its size and what
-        UCX needs to keep it: 384 bytes up to 56 bytes, else 8 KiB. One of 1 MiB or more stays with
+        UCX needs to keep it: 384 bytes up to 56 bytes, else 8 KiB; bytes of a stream count as they
+        are. One of 1 MiB or more stays with
         its sender until you receive it (rendezvous), and counts 8 KiB; if you set UCX's
         ``RNDV_THRESH`` higher, it comes at once, and more memory may be taken than this says. If
         you wait for a message that was sent after others, and those fill the share, it does not

@@ -820,8 +820,8 @@ cdef class RmaEngine(StreamEngine):
         -----
         UCX has no atomics for connections that notice a dead peer. So where the memory is mapped
         into this process (``ucp_rkey_ptr``; `UcxWorker.allocate` on this machine), the processor
-        does it, in less than a microsecond; elsewhere the owner's control thread does, in about a
-        tenth of a millisecond. Both are atomic with each other, and with the owner's own
+        does it, in less than a microsecond; elsewhere the owner's control thread does, in about
+        0.2 milliseconds. Both are atomic with each other, and with the owner's own
         processor. It is done when this returns, and after all that was begun before.
         """
         self.atomic(endpoint_id, remote, offset, False, 0, value, nbytes, timeout)
