@@ -212,9 +212,10 @@ def test_reads_are_served_in_the_order_they_were_begun(joined):
 @given(
     st.lists(st.integers(0, 40_000), max_size=12),
     st.lists(st.tuples(st.integers(1, 50_000), st.sampled_from("waotc")), max_size=40),
-    st.randoms(use_true_random=False),
+    st.integers(0, 2**32),
 )
-def test_however_it_is_read_no_byte_is_lost(sends, reads, random_):
+def test_however_it_is_read_no_byte_is_lost(sends, reads, seed):
+    random_ = random.Random(seed)  # hypothesis would count each of its bytes as one it chose
     data = [random_.randbytes(size) for size in sends]
     got = bytearray()
     with UcxWorker() as left, UcxWorker() as right:
