@@ -12,6 +12,9 @@ from pathlib import Path
 
 GRACE = 5.0  # seconds for what was closed to be gone: the kernel reaps threads a moment later
 
+# It keeps its threads and devices for as long as the process lives.
+OF_THE_CUDA_DRIVER = ("cuda", "/dev/nvidia")
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -54,9 +57,11 @@ def _native_threads() -> dict[str, str]:
     names = {}
     for task in Path("/proc/self/task").iterdir():
         try:
-            names[task.name] = (task / "comm").read_text().strip()
+            name = (task / "comm").read_text().strip()
         except OSError:
             continue
+        if not name.startswith(OF_THE_CUDA_DRIVER):
+            names[task.name] = name
     return names
 
 
@@ -82,6 +87,8 @@ def _descriptors() -> Counter[str]:
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
+            continue
+        if target.startswith(OF_THE_CUDA_DRIVER):
             continue
         # The number in socket:[123] differs each time; what kind it is does not.
         targets[target.partition(":[")[0] if ":[" in target else target] += 1

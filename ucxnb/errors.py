@@ -61,6 +61,7 @@ __all__ = [
     "EndpointError",
     "EndpointLostError",
     "FeatureDisabledError",
+    "GpuMemoryError",
     "HandshakeError",
     "InvalidBufferError",
     "MissingUcxError",
@@ -149,6 +150,10 @@ class TagRangeError(UcxnbError, ValueError):
 
 class InvalidBufferError(UcxnbError, BufferError, TypeError):
     """The object is no contiguous buffer, or no writable one where one is needed."""
+
+
+class GpuMemoryError(InvalidBufferError):
+    """The array is on a GPU whose memory cannot be reached from here; the message says why."""
 
 
 class BufferTooSmallError(UcxnbError, ValueError):

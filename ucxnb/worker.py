@@ -120,7 +120,12 @@ class UcxWorker(TagEngine):
             undo.callback(self._stop_engine)
             undo.callback(self._shut_engine)
             self._enable_rma(config.enable_rma)
-            self._start_engine(self._ucp.handle, config, config.thread_mode is ThreadMode.SINGLE)
+            self._start_engine(
+                self._ucp.handle,
+                self._ucp.context.handle,
+                config,
+                config.thread_mode is ThreadMode.SINGLE,
+            )
             self._door = FrontDoor(self, config, self._name, self._ucp.address)
             undo.callback(self._door.stop, self)
             history = self._history

@@ -13,13 +13,14 @@ from cpython.buffer cimport (
     PyBuffer_FillInfo, PyObject_GetBuffer,
 )
 from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear, PyErr_Occurred
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 from posix.unistd cimport getpid, read
 
 from ucxnb.engine._ucp cimport *
@@ -38,7 +39,7 @@ from ucxnb.endpoint_info import CLOSED_BY_YOU, EndpointState
 from ucxnb.engine.event_loop import LoopWatch, resolve
 from ucxnb.errors import (
     ArgumentError, BroadcastError, BufferTooSmallError, EndpointClosedError, EndpointLostError,
-    FeatureDisabledError, InvalidBufferError, MissingUcxError, NoPeersError, OperationTimeoutError,
+    FeatureDisabledError, GpuMemoryError, InvalidBufferError, MissingUcxError, NoPeersError, OperationTimeoutError,
     PeerClosedError, PeerFullError, RemoteKeyError, RemoteRangeError, RemoteReadOnlyError,
     RequestCancelledError, TagRangeError, TagTypeError,
     ThreadModeError, UcxError, UcxnbError, UnknownEndpointError, WorkerClosedError,
@@ -174,6 +175,7 @@ cdef object make_histogram(const uint64_t *counts, int buckets, int steps):
 
 include "endpoint.pxi"
 include "buffers.pxi"
+include "array_protocols.pxi"
 include "core.pxi"
 include "requests.pxi"
 include "sending.pxi"

@@ -1,5 +1,5 @@
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 cdef extern from "ucp_library.h" nogil:
     ctypedef void *ucp_worker_h
@@ -14,9 +14,13 @@ cdef extern from "ucp_library.h" nogil:
     ctypedef struct ucp_transport_entry_t:
         const char *transport_name
         const char *device_name
+    ctypedef struct ucp_context_attr_t:
+        uint64_t field_mask
+        uint64_t memory_types
     ctypedef struct ucxnb_ucp_t:
         const char *ucp_get_version_string()
         const char *ucs_status_string(ucs_status_t status)
+        ucs_status_t ucp_context_query(ucp_context_h context, ucp_context_attr_t *attributes)
     enum:
         UCS_OK
         UCS_INPROGRESS
@@ -28,6 +32,11 @@ cdef extern from "ucp_library.h" nogil:
         UCS_ERR_REJECTED
         UCS_ERR_TIMED_OUT
         UCS_ERR_UNREACHABLE
+        UCS_MEMORY_TYPE_HOST
+        UCS_MEMORY_TYPE_CUDA
+        UCS_MEMORY_TYPE_CUDA_MANAGED
+        UCS_MEMORY_TYPE_UNKNOWN
+        UCP_ATTR_FIELD_MEMORY_TYPES
     ucs_status_t UCS_PTR_STATUS(void *pointer)
     bint UCS_PTR_IS_PTR(void *pointer)
     ucxnb_ucp_t ucxnb_ucp
@@ -35,7 +44,7 @@ cdef extern from "ucp_library.h" nogil:
 
 cdef extern from "progress.h" nogil:
     ctypedef struct ucxnb_driver_t:
-        pass
+        void *gpu_context
     ctypedef int (*ucxnb_ready_t)(void *) noexcept
     unsigned ucxnb_progress(ucxnb_driver_t *driver)
     bint ucxnb_nobody_drives(ucxnb_driver_t *driver)
@@ -117,6 +126,7 @@ cdef extern from "operation.h" nogil:
         size_t capacity
         int into_buffer
         int owns_memory
+        int memory_type
         int state
         int outcome
         ucs_status_t status
@@ -134,6 +144,7 @@ cdef extern from "operation.h" nogil:
         int reaped
         int64_t started_ns
         int64_t ended_ns
+    bint ucxnb_on_gpu(const ucxnb_operation_t *operation)
     ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint)
     void ucxnb_operation_renew(ucxnb_operation_t *operation)
     void ucxnb_operation_free(ucxnb_operation_t *operation)
@@ -221,6 +232,7 @@ cdef extern from "stream.h" nogil:
         ucxnb_endpoint_t *endpoint
         char *memory
         size_t capacity
+        int on_gpu
         int wait_all
         size_t done
     int ucxnb_read(void *reader) noexcept
@@ -245,8 +257,8 @@ cdef extern from "rma.h" nogil:
         uint64_t address
         void *buffer
         size_t length
-    ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int writable,
-                           ucxnb_memory_t *memory)
+    ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int memory_type,
+                           int writable, ucxnb_memory_t *memory)
     void ucxnb_unmap(ucxnb_memory_t *memory)
     ucs_status_t ucxnb_pack_key(const ucxnb_memory_t *memory, void **key, size_t *length)
     void ucxnb_free_key(void *key)
@@ -255,10 +267,20 @@ cdef extern from "rma.h" nogil:
     void ucxnb_close_key(ucp_rkey_h key)
     ucs_status_t ucxnb_post_access(const ucxnb_access_t *access, ucxnb_operation_t *operation,
                                    int with_gil)
-    void ucxnb_access_mapped(void *there, void *here, size_t length, int kind)
+    ucs_status_t ucxnb_access_mapped(const ucxnb_access_t *access, void *there, int kind,
+                                     int on_gpu)
     uint64_t ucxnb_add(void *number, int nbytes, uint64_t value)
     uint64_t ucxnb_compare_swap(void *number, int nbytes, uint64_t expected, uint64_t value)
     ucs_status_t ucxnb_fence(ucxnb_engine_t *engine)
+
+cdef extern from "gpu.h" nogil:
+    ctypedef struct ucxnb_gpu_memory_t:
+        void *context
+        int type
+    const char *ucxnb_find_gpu_memory(const void *address, ucxnb_gpu_memory_t *memory)
+    const char *ucxnb_await_gpu_stream(void *context, uintptr_t stream)
+    const char *ucxnb_waiting_gpu_stream(int device, void **context, uintptr_t *stream)
+    ucs_status_t ucxnb_copy(void *target, const void *source, size_t length, int on_gpu)
 
 cdef extern from "wireup.h" nogil:
     ctypedef struct sockaddr_storage "struct sockaddr_storage":
@@ -284,6 +306,7 @@ cdef extern from "batches.h" nogil:
         ptrdiff_t row_stride
         const void **memories
         const size_t *lengths
+        int memory_type
         ucxnb_operation_t *operation
         size_t done
         int held
@@ -296,6 +319,7 @@ cdef extern from "batches.h" nogil:
         char *rows
         size_t row_size
         ptrdiff_t row_stride
+        int memory_type
         ucxnb_operation_t *spare
         size_t done
         uint64_t *ages

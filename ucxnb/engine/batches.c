@@ -1,6 +1,7 @@
 #include "batches.h"
 
 #include "allowance.h"
+#include "gpu.h"
 
 #include <stdlib.h>
 
@@ -138,6 +139,7 @@ static int take_next(ucxnb_receive_batch_t *batch)
         (batch->spare = ucxnb_operation_new(match->engine, match->endpoint)) == NULL) {
         return UCXNB_NO_MEMORY;
     }
+    batch->spare->memory_type = batch->memory_type;
     result = ucxnb_look(match);
     if (result != UCXNB_MATCHED) {
         return result;
@@ -150,7 +152,11 @@ static int take_next(ucxnb_receive_batch_t *batch)
     }
     if (match->operation != NULL) {
         status = match->operation->status;
-        ucxnb_copy(memory, match->operation->memory, status == UCS_OK ? match->length : 0);
+        if (status == UCS_OK) {
+            status = ucxnb_copy(memory, match->operation->memory, match->length,
+                                batch->memory_type != UCS_MEMORY_TYPE_HOST ||
+                                        ucxnb_on_gpu(match->operation));
+        }
         if (match->operation->counted) {
             batch->was_counted[i] = 1;
             batch->counted++;

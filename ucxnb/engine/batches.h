@@ -16,6 +16,7 @@ typedef struct {
     ptrdiff_t row_stride;
     const void *const *memories; /* with no rows */
     const size_t *lengths;
+    int memory_type; /* ucs_memory_type_t, of all; unknown if they differ */
     ucxnb_operation_t *operation; /* done when all that were posted are */
     /* out */
     size_t done; /* messages that were posted */
@@ -40,6 +41,7 @@ typedef struct {
     char *rows; /* or NULL */
     size_t row_size;
     ptrdiff_t row_stride;
+    int memory_type; /* ucs_memory_type_t, of the rows */
     ucxnb_operation_t *spare; /* or NULL */
     /* out */
     size_t done;                   /* messages that are here, or under way */

@@ -63,11 +63,11 @@ cdef class Batch:
         self.under_way = <ucxnb_operation_t **>allocate(self.count, sizeof(void *))
         return 0
 
-    cdef int export_rows(self, object array, bint writable) except -1:
+    cdef int export_rows(self, object array, bint writable, EngineCore engine) except -1:
         """Borrow an array of rows."""
         cdef int i
         cdef Py_ssize_t inner
-        export_buffer(array, &self.rows, writable, PyBUF_STRIDES)
+        export_buffer(array, &self.rows, writable, engine, PyBUF_STRIDES)
         if self.rows.ndim == 0:
             raise InvalidBufferError("an array with rows is needed, and this has no dimension")
         self.count = self.rows.shape[0]
@@ -152,6 +152,7 @@ cdef class BatchEngine(TagReceiver):
         try:
             endpoint = self.sendable(endpoint_id)
             pairs = as_list(messages, "messages", "(tag, data) pairs")
+            memset(&batch, 0, sizeof(batch))
             memory = Batch.__new__(Batch)
             memory.make_list(len(pairs), True)
             for pair in pairs:
@@ -162,12 +163,13 @@ cdef class BatchEngine(TagReceiver):
                         f"messages[{i}] is no pair of a tag and data, as in [(7, b'hello')]"
                     ) from None
                 memory.tags[i] = self.wire_tag(tag)
-                export_buffer(data, &memory.views[i], False)
+                export_buffer(data, &memory.views[i], False, self)
                 memory.exported = i + 1
+                if type_of(&memory.views[i]) != UCS_MEMORY_TYPE_HOST:
+                    batch.memory_type = UCS_MEMORY_TYPE_UNKNOWN  # UCX looks at each
                 memory.memories[i] = <char *>memory.views[i].buf
                 memory.lengths[i] = memory.views[i].len
                 i += 1
-            memset(&batch, 0, sizeof(batch))
             batch.tags = memory.tags
             batch.memories = <const void **>memory.memories
             batch.lengths = memory.lengths
@@ -207,7 +209,8 @@ cdef class BatchEngine(TagReceiver):
         try:
             endpoint = self.sendable(endpoint_id)
             memset(&batch, 0, sizeof(batch))
-            memory.export_rows(array, False)
+            memory.export_rows(array, False, self)
+            batch.memory_type = type_of(&memory.rows)
             batch.rows = <const char *>memory.rows.buf
             batch.row_size = memory.row_size
             batch.row_stride = memory.row_stride
@@ -227,6 +230,7 @@ cdef class BatchEngine(TagReceiver):
         batch.endpoint = &endpoint.ucp
         batch.prefix = endpoint.send_prefix
         batch.operation = operation
+        operation.memory_type = batch.memory_type
         operation.is_send = True
         operation.counted = True  # by `count_batch`
         ucxnb_take_off(operation, bytes_of(batch))
@@ -378,7 +382,8 @@ cdef class BatchEngine(TagReceiver):
             self.need_tag()
             memset(&batch, 0, sizeof(batch))
             endpoint = self.aim_batch(&batch, endpoint_id)
-            memory.export_rows(array, True)
+            memory.export_rows(array, True, self)
+            batch.memory_type = type_of(&memory.rows)
             batch.rows = <char *>memory.rows.buf
             batch.row_size = memory.row_size
             batch.row_stride = memory.row_stride
@@ -580,6 +585,7 @@ cdef class BatchEngine(TagReceiver):
             else:
                 operation.memory = batch.memories[i]
                 operation.length = batch.lengths[i]
+            operation.memory_type = batch.memory_type
             operation.into_buffer = True
             operation.sender_tag = batch.tags[0 if batch.one_tag else i] | batch.prefix
             operation.age = batch.ages[i]

@@ -2,27 +2,34 @@
 
 cdef extern from *:
     """
+    /* Of a view that has no owner; Cython would let go of the one before. */
+    static inline void ucxnb_set_owner(Py_buffer *view, PyObject *owner)
+    {
+        Py_INCREF(owner);
+        view->obj = owner;
+    }
     /* What is needed of PyObject_GetBuffer for bytes. */
     static inline void ucxnb_view_bytes(PyObject *data, Py_buffer *view)
     {
         view->buf = PyBytes_AS_STRING(data);
         view->len = PyBytes_GET_SIZE(data);
-        Py_INCREF(data);
-        view->obj = data;
+        ucxnb_set_owner(view, data);
     }
     """
     void ucxnb_view_bytes(object data, Py_buffer *view) noexcept
+    void ucxnb_set_owner(Py_buffer *view, object owner) noexcept
 
 
-cdef inline int export_buffer(object data, Py_buffer *view, bint writable, int shape=0) except -1:
-    """Borrow the memory of `data`; the caller releases it."""
+cdef inline int export_buffer(object data, Py_buffer *view, bint writable, EngineCore engine,
+                              int shape=0) except -1:
+    """Borrow the memory of `data`; the caller releases it. `type_of` tells whose memory it is."""
     if type(data) is bytes and not writable and shape == PyBUF_SIMPLE:
         ucxnb_view_bytes(data, view)
         return 0
     try:
         PyObject_GetBuffer(data, view, shape | (PyBUF_WRITABLE if writable else PyBUF_SIMPLE))
     except TypeError:
-        raise no_buffer_error(data) from None
+        return export_array(data, view, writable, shape != PyBUF_SIMPLE, engine)
     except (BufferError, ValueError) as error:
         kind = "writable, contiguous" if writable else "contiguous"
         raise InvalidBufferError(
@@ -39,22 +46,6 @@ cdef inline int export_buffer(object data, Py_buffer *view, bint writable, int s
             PyBuffer_Release(view)
             raise
     return 0
-
-
-cdef object no_buffer_error(object data):
-    """The exception for an object whose memory cannot be borrowed."""
-    try:
-        on_gpu = hasattr(data, "__cuda_array_interface__")
-    except Exception:  # of whatever the object does when it is asked
-        on_gpu = False
-    if on_gpu:
-        return InvalidBufferError(
-            f"the memory of {type(data).__name__} is on a GPU, which this release does not reach: "
-            "copy it to the host first, as in array.get() or tensor.cpu().numpy()"
-        )
-    return InvalidBufferError(
-        f"{type(data).__name__} has no buffer; pass bytes, bytearray, memoryview or an array"
-    )
 
 
 cdef bint holds_objects(object data) except -1:

@@ -13,6 +13,7 @@ cdef class EngineCore:
     cdef int inside, user_depth
     cdef ucxnb_thread_t *user_thread
     cdef uint64_t tag_limit
+    cdef uint64_t memory_types  # that UCX can reach: a bit for each ucs_memory_type_t
     cdef dict endpoints_by_id
     cdef dict open_endpoints
     cdef Endpoint latest  # endpoint that was looked up
@@ -50,8 +51,9 @@ cdef class EngineCore:
 
     # ---- life, for UcxWorker ----
 
-    def _start_engine(self, uintptr_t worker, config, bint single):
-        """Start the background thread on a UCP worker handle."""
+    def _start_engine(self, uintptr_t worker, uintptr_t context, config, bint single):
+        """Start the background thread on the handles of a UCP worker and its context."""
+        cdef ucp_context_attr_t attributes
         cdef int error
         cdef long interval_us = config.progress_interval_us
         self.endpoint_scope = config.tag_scope == "endpoint"
@@ -59,6 +61,9 @@ cdef class EngineCore:
         self.tag_enabled = config.enable_tag
         self.stream_enabled = config.enable_stream
         self.single = single
+        attributes.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES
+        if ucxnb_ucp.ucp_context_query(<ucp_context_h>context, &attributes) == UCS_OK:
+            self.memory_types = attributes.memory_types
         with nogil:
             error = ucxnb_engine_start(&self.engine, <ucp_worker_h>worker, interval_us,
                                        self.endpoint_scope, self.stream_enabled)

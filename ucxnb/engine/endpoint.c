@@ -192,7 +192,7 @@ ucs_status_t ucxnb_begin_send(ucxnb_endpoint_t *endpoint, const void *buffer, si
                          UCP_OP_ATTR_FIELD_MEMORY_TYPE;
     param.cb.send = callback;
     param.user_data = operation;
-    param.memory_type = UCS_MEMORY_TYPE_HOST;
+    param.memory_type = operation->memory_type;
     if (operation->parts > 0) {
         param.op_attr_mask |= UCP_OP_ATTR_FIELD_DATATYPE;
         param.datatype = ucp_dt_make_iov();
@@ -248,7 +248,7 @@ ucs_status_t ucxnb_begin_piece(ucxnb_endpoint_t *endpoint, const void *buffer, s
                          UCP_OP_ATTR_FIELD_MEMORY_TYPE;
     param.cb.send = ucxnb_on_part_sent;
     param.user_data = operation;
-    param.memory_type = UCS_MEMORY_TYPE_HOST;
+    param.memory_type = operation->memory_type;
     return status_of(ucxnb_ucp.ucp_stream_send_nbx(endpoint->ucp, buffer, length, &param));
 }
 

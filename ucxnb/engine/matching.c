@@ -1,10 +1,10 @@
 #include "matching.h"
 
 #include "allowance.h"
+#include "gpu.h"
 #include "stream.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define HARVEST_NS 50000000
 /* A look at what has arrived, for those who count it, takes no longer than this under a flood. */
@@ -173,21 +173,14 @@ static ucp_tag_message_h probe(ucxnb_engine_t *engine, uint64_t tag, uint64_t ma
     return handle;
 }
 
-void ucxnb_copy(void *target, const void *source, size_t length)
-{
-    /* The source of an empty message may be NULL. */
-    if (length > 0 && target != source) {
-        memmove(target, source, length);
-    }
-}
-
 /* Whether somebody will yet take the message out of the operation's memory. */
 static int needs_memory(const ucxnb_operation_t *operation)
 {
     return atomic_load(&operation->in_backlog) || atomic_load(&operation->taken);
 }
 
-/* A message that is there leaves the caller's memory; false if there is none for it. */
+/* A message that is there leaves the caller's memory; false if there is none for it, or it cannot be
+ * copied. */
 static int own_memory(ucxnb_operation_t *operation)
 {
     char *memory;
@@ -197,8 +190,13 @@ static int own_memory(ucxnb_operation_t *operation)
         if (memory == NULL) {
             return 0;
         }
-        ucxnb_copy(memory, operation->memory, operation->length);
+        if (ucxnb_copy(memory, operation->memory, operation->length,
+                       ucxnb_on_gpu(operation)) != UCS_OK) {
+            free(memory);
+            return 0;
+        }
         operation->memory = memory;
+        operation->memory_type = UCS_MEMORY_TYPE_HOST;
         operation->owns_memory = 1;
     }
     return 1;
@@ -410,19 +408,22 @@ static int make_memory(ucxnb_operation_t *operation, size_t length)
 /* A message that another receive began; false if there is no memory for it. */
 static int adopt(ucxnb_operation_t *operation, ucxnb_operation_t *orphan)
 {
-    if (orphan->status == UCS_OK) {
+    ucs_status_t status = orphan->status;
+
+    if (status == UCS_OK) {
         if (!operation->into_buffer && orphan->owns_memory) {
             operation->memory = orphan->memory;
             operation->owns_memory = 1;
             orphan->owns_memory = 0;
         } else if (make_memory(operation, orphan->length)) {
-            ucxnb_copy(operation->memory, orphan->memory, orphan->length);
+            status = ucxnb_copy(operation->memory, orphan->memory, orphan->length,
+                                ucxnb_on_gpu(operation) || ucxnb_on_gpu(orphan));
         } else {
             return 0;
         }
     }
     operation->counted = orphan->counted;
-    ucxnb_complete(operation, UCXNB_MATCHED, orphan->status);
+    ucxnb_complete(operation, UCXNB_MATCHED, status);
     orphan->in_backlog = 0;
     ucxnb_release(orphan);
     return 1;
@@ -437,7 +438,7 @@ ucs_status_t ucxnb_fetch(const ucxnb_match_t *match, void *memory, ucxnb_operati
                          UCP_OP_ATTR_FIELD_MEMORY_TYPE;
     param.cb.recv = ucxnb_on_received;
     param.user_data = operation;
-    param.memory_type = UCS_MEMORY_TYPE_HOST;
+    param.memory_type = operation->memory_type;
     request = ucxnb_ucp.ucp_tag_msg_recv_nbx(match->engine->driver.worker, memory, match->length,
                                              match->handle, &param);
     return UCS_PTR_IS_PTR(request) ? UCS_INPROGRESS : UCS_PTR_STATUS(request);

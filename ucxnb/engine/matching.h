@@ -86,8 +86,6 @@ int ucxnb_look(ucxnb_match_t *match); /* as ucxnb_match */
 /* Return a message that was matched, and for which there is no memory. */
 void ucxnb_put_back(const ucxnb_match_t *match);
 
-void ucxnb_copy(void *target, const void *source, size_t length);
-
 /* For the engine: */
 void ucxnb_matching_start(ucxnb_engine_t *engine);
 void ucxnb_matching_stop(ucxnb_engine_t *engine);

@@ -39,6 +39,7 @@ struct ucxnb_operation {
     size_t capacity;
     int into_buffer;  /* of the caller's; else the engine allocates memory for the message */
     int owns_memory;  /* `memory` was allocated here */
+    int memory_type;  /* ucs_memory_type_t: of what is sent, or of `memory` */
     _Atomic int state;
     int outcome;      /* once done */
     ucs_status_t status;
@@ -69,6 +70,12 @@ struct ucxnb_operation {
     _Atomic int64_t started_ns; /* 0: nobody asks how long it takes */
     int64_t ended_ns;           /* if somebody does */
 };
+
+/* Whether no processor may touch what it sends, or its `memory`. */
+static inline int ucxnb_on_gpu(const ucxnb_operation_t *operation)
+{
+    return operation->memory_type != UCS_MEMORY_TYPE_HOST;
+}
 
 /* A fresh operation, under way; NULL if there is no memory. */
 ucxnb_operation_t *ucxnb_operation_new(ucxnb_engine_t *engine, ucxnb_endpoint_t *endpoint);

@@ -53,7 +53,7 @@ cdef class TagReceiver(TagSender):
         try:
             self.need_tag()
             if buffer is not None:
-                export_buffer(buffer, &view, True)
+                export_buffer(buffer, &view, True, self)
             result = self.receive_into(&view, endpoint_id, tag, tag_mask, timeout, wait, describe)
         finally:
             if is_exported(&view):
@@ -85,6 +85,7 @@ cdef class TagReceiver(TagSender):
             target = PyBytes_AS_STRING(memory)
             match.capacity = SCRATCH_SIZE
         operation = self.take_operation(endpoint)
+        operation.memory_type = type_of(view) if direct else UCS_MEMORY_TYPE_HOST
         try:
             while True:
                 found = self.look(&match, target, operation, deadline, wait, spin, &status)
@@ -94,6 +95,7 @@ cdef class TagReceiver(TagSender):
                     if is_exported(view) and match.length > <size_t>view.len:
                         raise self.too_small(match.sender_tag, match.length, view.len)
                     memory = PyBytes_FromStringAndSize(NULL, match.length)
+                    operation.memory_type = UCS_MEMORY_TYPE_HOST
                     target = PyBytes_AS_STRING(memory)
                     match.capacity = match.length
                     continue
@@ -148,7 +150,8 @@ cdef class TagReceiver(TagSender):
             elif not wait:
                 found = ucxnb_match_now(match)
             small = match.length <= SMALL
-            if found == UCXNB_MATCHED and small and match.operation == NULL:
+            if (found == UCXNB_MATCHED and small and match.operation == NULL
+                    and not ucxnb_on_gpu(operation)):
                 status[0] = ucxnb_fetch(match, target, operation)
                 ucxnb_tell_ended(&self.engine.driver)  # a send to oneself may have
                 if status[0] == UCS_INPROGRESS:
@@ -228,14 +231,18 @@ cdef class TagReceiver(TagSender):
         cdef bint counted = operation.counted
         cdef ucs_status_t status = operation.status
         cdef object data = None
-        if status == UCS_OK and is_exported(view):
-            memmove(view.buf, operation.memory, length)
-        elif status == UCS_OK:
-            try:
-                data = PyBytes_FromStringAndSize(operation.memory, length)
-            except MemoryError:
-                self.let_go_of_receive(operation)
-                raise
+        cdef char *target = <char *>view.buf
+        cdef bint on_gpu = ucxnb_on_gpu(operation) or type_of(view) != UCS_MEMORY_TYPE_HOST
+        if status == UCS_OK:
+            if not is_exported(view):
+                try:
+                    data = PyBytes_FromStringAndSize(NULL, length)
+                except MemoryError:
+                    self.let_go_of_receive(operation)
+                    raise
+                target = PyBytes_AS_STRING(data)
+            # With the GIL: others may bring the message to another place otherwise.
+            status = ucxnb_copy(target, operation.memory, length, on_gpu)
         self.part_with(operation)
         if status != UCS_OK:
             raise self.failed_error(endpoint, status, f"receiving tag {tag} failed")
@@ -251,9 +258,13 @@ cdef class TagReceiver(TagSender):
                        bint describe):
         """Bring a message from memory of ours to where the user wants it."""
         cdef char *source = PyBytes_AS_STRING(memory)
+        cdef bint on_gpu = type_of(view) != UCS_MEMORY_TYPE_HOST
+        cdef ucs_status_t status = UCS_OK
         if is_exported(view):
             with nogil:
-                memcpy(view.buf, source, length)
+                status = ucxnb_copy(view.buf, source, length, on_gpu)
+        if status != UCS_OK:
+            raise self.failed_error(None, status, "copying a message to the GPU failed")
         if <size_t>len(memory) == SCRATCH_SIZE and self.scratch is None:
             self.scratch = memory  # its bytes are copied, never given away
         elif not is_exported(view) and <size_t>len(memory) == length:
@@ -447,7 +458,7 @@ cdef class TagReceiver(TagSender):
             self.need_tag()
             endpoint = self.aim(&match, endpoint_id, tag, tag_mask)
             if buffer is not None:
-                export_buffer(buffer, &view, True)
+                export_buffer(buffer, &view, True, self)
             loan = lend(&view, None, endpoint)
             self.prepare_buffer(&match, &loan.view)
             request = make_request(self, endpoint, match.tag & self.tag_limit, False)
@@ -456,6 +467,7 @@ cdef class TagReceiver(TagSender):
             operation.mask = match.mask
             operation.memory = <char *>loan.view.buf
             operation.capacity = loan.view.len
+            operation.memory_type = type_of(&loan.view)
             operation.into_buffer = is_exported(&loan.view)
             operation.request = <void *>request
             operation.started_ns = ucxnb_now_ns()

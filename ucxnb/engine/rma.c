@@ -1,16 +1,18 @@
 #include "rma.h"
 
-#include <string.h>
+#include "gpu.h"
 
-ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int writable,
-                       ucxnb_memory_t *memory)
+ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int memory_type,
+                       int writable, ucxnb_memory_t *memory)
 {
     ucp_mem_map_params_t params = {
             .field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
-                          UCP_MEM_MAP_PARAM_FIELD_FLAGS | UCP_MEM_MAP_PARAM_FIELD_PROT,
+                          UCP_MEM_MAP_PARAM_FIELD_FLAGS | UCP_MEM_MAP_PARAM_FIELD_PROT |
+                          UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE,
             .address = address,
             .length = length,
             .flags = address == NULL ? UCP_MEM_MAP_ALLOCATE : 0,
+            .memory_type = memory_type,
             .prot = UCP_MEM_MAP_PROT_LOCAL_READ | UCP_MEM_MAP_PROT_REMOTE_READ |
                     (writable ? UCP_MEM_MAP_PROT_LOCAL_WRITE | UCP_MEM_MAP_PROT_REMOTE_WRITE : 0),
     };
@@ -82,7 +84,7 @@ static ucs_status_t begin(const ucxnb_access_t *access, ucxnb_operation_t *opera
                          UCP_OP_ATTR_FIELD_MEMORY_TYPE;
     param.cb.send = ucxnb_on_sent;
     param.user_data = operation;
-    param.memory_type = UCS_MEMORY_TYPE_HOST;
+    param.memory_type = operation->memory_type;
     request = operation->kind == UCXNB_PUT
                       ? ucxnb_ucp.ucp_put_nbx(ucp, access->buffer, access->length,
                                               access->address, access->key, &param)
@@ -111,15 +113,18 @@ ucs_status_t ucxnb_post_access(const ucxnb_access_t *access, ucxnb_operation_t *
     return status;
 }
 
-void ucxnb_access_mapped(void *there, void *here, size_t length, int kind)
+ucs_status_t ucxnb_access_mapped(const ucxnb_access_t *access, void *there, int kind, int on_gpu)
 {
+    ucs_status_t status;
+
     if (kind == UCXNB_PUT) {
-        memcpy(there, here, length);
+        status = ucxnb_copy(there, access->buffer, access->length, on_gpu);
         atomic_thread_fence(memory_order_release);
     } else {
         atomic_thread_fence(memory_order_acquire);
-        memcpy(here, there, length);
+        status = ucxnb_copy(access->buffer, there, access->length, on_gpu);
     }
+    return status;
 }
 
 uint64_t ucxnb_add(void *number, int nbytes, uint64_t value)

@@ -13,8 +13,8 @@ typedef struct {
 } ucxnb_memory_t;
 
 /* Register memory at `address`, or let UCX allocate it if that is NULL. */
-ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int writable,
-                       ucxnb_memory_t *memory);
+ucs_status_t ucxnb_map(ucp_context_h context, void *address, size_t length, int memory_type,
+                       int writable, ucxnb_memory_t *memory);
 
 /* No peer may use its keys any more. Idempotent. */
 void ucxnb_unmap(ucxnb_memory_t *memory);
@@ -44,8 +44,8 @@ typedef struct {
 ucs_status_t ucxnb_post_access(const ucxnb_access_t *access, ucxnb_operation_t *operation,
                                int with_gil);
 
-/* The same where the memory is mapped: it is done at once. */
-void ucxnb_access_mapped(void *there, void *here, size_t length, int kind);
+/* The same where the memory is mapped, at `there`: it is done at once. */
+ucs_status_t ucxnb_access_mapped(const ucxnb_access_t *access, void *there, int kind, int on_gpu);
 
 /* Of a number of 4 or 8 bytes, as one step; what it was before. UCX has no atomics for endpoints that
  * notice a dead peer, but by hardware, which would not be atomic with these. */

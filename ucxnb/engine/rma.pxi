@@ -25,6 +25,7 @@ cdef class RegisteredMemory:
     cdef RmaEngine worker
     cdef ucxnb_memory_t memory
     cdef Py_buffer view  # of the user's
+    cdef int type  # ucs_memory_type_t
     cdef readonly size_t nbytes
     cdef readonly bint writable
     cdef bytes key
@@ -43,6 +44,8 @@ cdef class RegisteredMemory:
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         if self.is_closed:
             raise BufferError("this memory is closed: register or allocate another")
+        if self.type != UCS_MEMORY_TYPE_HOST:
+            raise BufferError("this memory is on a GPU: use the array that was registered")
         PyBuffer_FillInfo(buffer, self, self.memory.address, self.nbytes, not self.writable, flags)
         self.exports += 1
 
@@ -263,7 +266,8 @@ cdef class RmaEngine(StreamEngine):
             length = nbytes
             may_write = True
         else:
-            export_buffer(buffer, &memory.view, False)
+            export_buffer(buffer, &memory.view, False, self)
+            memory.type = type_of(&memory.view)
             address = memory.view.buf
             length = memory.view.len
             may_write = type(buffer) is not bytes and not memory.view.readonly
@@ -274,7 +278,8 @@ cdef class RmaEngine(StreamEngine):
             may_write = may_write and (writable is None or writable)
         with nogil:
             ucxnb_ask_in(&self.engine.driver)
-            status = ucxnb_map(<ucp_context_h>handle, address, length, may_write, &memory.memory)
+            status = ucxnb_map(<ucp_context_h>handle, address, length, memory.type, may_write,
+                               &memory.memory)
             ucxnb_ask_no_more(&self.engine.driver)
         if status != UCS_OK:
             raise UcxError(f"UCX cannot register {length:,} bytes: {status_text(status)}", status)
@@ -481,7 +486,7 @@ cdef class RmaEngine(StreamEngine):
             endpoint = self.reachable(endpoint_id)
             deadline = deadline_of(timeout)
             start = 0 if offset is None else checked_offset(offset)
-            export_buffer(data, &view, kind == UCXNB_GET)
+            export_buffer(data, &view, kind == UCXNB_GET, self)
             try:
                 far = self.find_remote(endpoint, remote, timeout)
                 far.check(start, view.len, kind == UCXNB_PUT)
@@ -495,15 +500,18 @@ cdef class RmaEngine(StreamEngine):
         finally:
             self.leave()
 
-    cdef void access_mapped(self, ucxnb_access_t *access, RemoteMemory remote, int kind) noexcept:
+    cdef ucs_status_t access_mapped(self, ucxnb_access_t *access, RemoteMemory remote, int kind,
+                                    int memory_type) noexcept:
         cdef char *there = <char *>remote.direct + (access.address - remote.address)
-        if access.length <= MAPPED_SMALL:
-            ucxnb_access_mapped(there, access.buffer, access.length, kind)
-            return
+        cdef bint on_gpu = memory_type != UCS_MEMORY_TYPE_HOST
+        cdef ucs_status_t status
+        if access.length <= MAPPED_SMALL and not on_gpu:
+            return ucxnb_access_mapped(access, there, kind, False)
         remote.users += 1
         with nogil:
-            ucxnb_access_mapped(there, access.buffer, access.length, kind)
+            status = ucxnb_access_mapped(access, there, kind, on_gpu)
         remote.end_use()
+        return status
 
     cdef object access_now(self, ucxnb_access_t *access, RemoteMemory remote, Py_buffer *view,
                            int64_t deadline, int kind):
@@ -514,14 +522,18 @@ cdef class RmaEngine(StreamEngine):
         cdef ucxnb_operation_t *operation
         cdef Loan loan
         if length == 0 or remote.direct != NULL:
-            self.access_mapped(access, remote, kind)
+            status = self.access_mapped(access, remote, kind, type_of(view))
             PyBuffer_Release(view)
+            if status != UCS_OK:
+                raise self.failed_error(endpoint, status, f"the {deed_of(kind)} failed")
             self.count_accessed(endpoint, kind, length)
             return length
         operation = self.take_operation(endpoint)
         operation.kind = kind
+        operation.memory_type = type_of(view)
         remote.users += 1
-        if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+        if (length <= SMALL and not ucxnb_on_gpu(operation)
+                and ucxnb_nobody_drives(&self.engine.driver)):
             status = ucxnb_post_access(access, operation, True)
             if status == UCS_INPROGRESS or ucxnb_count_post(&self.engine):
                 with nogil:
@@ -562,10 +574,11 @@ cdef class RmaEngine(StreamEngine):
         cdef ucs_status_t status = UCS_OK
         cdef ucxnb_operation_t *operation = NULL
         if length == 0 or remote.direct != NULL:
-            self.access_mapped(access, remote, kind)
+            status = self.access_mapped(access, remote, kind, type_of(&loan.view))
         else:
             operation = self.take_operation(endpoint)
             operation.kind = kind
+            operation.memory_type = type_of(&loan.view)
             operation.is_send = True
             operation.length = length
             operation.request = <void *>request
@@ -782,6 +795,8 @@ cdef class RmaEngine(StreamEngine):
         if type(found) is str:
             return found
         memory = <RegisteredMemory>found
+        if memory.type != UCS_MEMORY_TYPE_HOST:
+            return "its memory is on a GPU, which atomics do not reach"
         if (not memory.writable or nbytes not in (4, 8) or offset > memory.nbytes
                 or <uint64_t>nbytes > memory.nbytes - offset
                 or (<uintptr_t>memory.memory.address + offset) % <uint64_t>nbytes):

@@ -76,10 +76,12 @@ cdef class TagSender(EngineCore):
         cdef ucs_status_t status = UCXNB_WOULD_HOLD
         cdef ucxnb_operation_t *operation
         cdef int due = False
-        export_buffer(data, &view, False)
+        export_buffer(data, &view, False, self)
         length = view.len
         operation = self.take_operation(endpoint)
-        if length <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+        operation.memory_type = type_of(&view)
+        if (length <= SMALL and not ucxnb_on_gpu(operation)
+                and ucxnb_nobody_drives(&self.engine.driver)):
             if kind == UCXNB_TAGGED:
                 status = ucxnb_post_send_with_gil(&endpoint.ucp, view.buf, length, wire, operation,
                                                   &due)
@@ -214,7 +216,7 @@ cdef class TagSender(EngineCore):
         try:
             endpoint = self.sendable(endpoint_id)
             tag_bits = self.wire_tag(tag)
-            export_buffer(data, &view, False)
+            export_buffer(data, &view, False, self)
             # The request keeps a plain number, not an object of the caller's.
             return self.begin_send(endpoint, tag_bits, tag_bits, &view, None, UCXNB_TAGGED)
         finally:
@@ -232,9 +234,10 @@ cdef class TagSender(EngineCore):
         cdef ucxnb_operation_t *operation = self.take_operation(endpoint)
         operation.is_send = True
         operation.length = length
+        operation.memory_type = type_of(view)
         operation.parts = parts
         operation.request = <void *>request
-        if (length <= SMALL and kind == UCXNB_TAGGED
+        if (length <= SMALL and kind == UCXNB_TAGGED and not ucxnb_on_gpu(operation)
                 and ucxnb_nobody_drives(&self.engine.driver)):
             status = ucxnb_post_send_with_gil(&endpoint.ucp, memory, length, wire, operation, &due)
             if status == UCS_INPROGRESS:
@@ -351,7 +354,7 @@ cdef class TagSender(EngineCore):
             self.need_tag()
             tag_bits = self.wire_tag(tag)
             deadline = deadline_of(timeout)
-            export_buffer(data, &view, False)
+            export_buffer(data, &view, False, self)
             loan = lend(&view, None, None)
             for endpoint in list(self.open_endpoints.values()):
                 requests.append(

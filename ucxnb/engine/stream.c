@@ -1,5 +1,6 @@
 #include "stream.h"
 
+#include "gpu.h"
 #include "matching.h"
 
 #include <stdlib.h>
@@ -57,6 +58,14 @@ static void lose(ucxnb_endpoint_t *endpoint)
     ucxnb_tell_news(endpoint->engine);
 }
 
+static void copy_to_reader(ucxnb_reader_t *reader, const char *bytes, size_t length)
+{
+    if (ucxnb_copy(reader->memory + reader->done, bytes, length, reader->on_gpu) != UCS_OK) {
+        lose(reader->endpoint);
+    }
+    reader->done += length;
+}
+
 static void keep(ucxnb_endpoint_t *endpoint, const char *bytes, size_t length)
 {
     ucxnb_stream_t *stream = &endpoint->stream;
@@ -83,17 +92,23 @@ static void keep(ucxnb_endpoint_t *endpoint, const char *bytes, size_t length)
     weigh(endpoint, (int64_t)length);
 }
 
-static size_t read_kept(ucxnb_endpoint_t *endpoint, char *memory, size_t capacity)
+static size_t room_for(const ucxnb_reader_t *reader, size_t length)
 {
-    ucxnb_stream_t *stream = &endpoint->stream;
-    ucxnb_block_t *block;
-    size_t done = 0, length;
+    size_t room = reader->capacity - reader->done;
 
-    while (done < capacity && (block = stream->first) != NULL) {
-        length = block->end - block->start;
-        length = length < capacity - done ? length : capacity - done;
-        memcpy(memory + done, block->bytes + block->start, length);
-        done += length;
+    return length < room ? length : room;
+}
+
+static void read_kept(ucxnb_reader_t *reader)
+{
+    ucxnb_stream_t *stream = &reader->endpoint->stream;
+    ucxnb_block_t *block;
+    size_t length;
+
+    while (reader->done < reader->capacity && (block = stream->first) != NULL) {
+        length = room_for(reader, block->end - block->start);
+        copy_to_reader(reader, block->bytes + block->start, length);
+        weigh(reader->endpoint, -(int64_t)length);
         block->start += length;
         if (block->start == block->end) {
             stream->first = block->next;
@@ -103,32 +118,29 @@ static size_t read_kept(ucxnb_endpoint_t *endpoint, char *memory, size_t capacit
             free(block);
         }
     }
-    weigh(endpoint, -(int64_t)done);
-    return done;
 }
 
 /* Copy what UCX has into a reader's memory, and the rest of the last piece, or all there is if
  * `all`, into blocks. For one who keeps the UCP endpoint from being closed. */
-static size_t read_pieces(ucxnb_endpoint_t *endpoint, char *memory, size_t capacity, int all)
+static void read_pieces(ucxnb_reader_t *reader, int all)
 {
-    size_t done = 0, length, wanted;
+    ucxnb_endpoint_t *endpoint = reader->endpoint;
+    size_t length, wanted;
     ucs_status_ptr_t piece;
 
-    while (done < capacity || all) {
+    while (reader->done < reader->capacity || all) {
         piece = ucxnb_ucp.ucp_stream_recv_data_nb(endpoint->ucp, &length);
         if (!UCS_PTR_IS_PTR(piece)) {
             break; /* of an error UCX tells elsewhere */
         }
-        wanted = length < capacity - done ? length : capacity - done;
-        ucxnb_copy(memory + done, piece, wanted);
-        done += wanted;
+        wanted = room_for(reader, length);
+        copy_to_reader(reader, piece, wanted);
         if (wanted < length) {
             keep(endpoint, (char *)piece + wanted, length - wanted);
         }
         endpoint->stream.arrived += length;
         ucxnb_ucp.ucp_stream_data_release(endpoint->ucp, piece);
     }
-    return done;
 }
 
 /* Whether its UCP endpoint can be used, and stays so until `leave_ucp`. */
@@ -149,8 +161,10 @@ static void leave_ucp(ucxnb_endpoint_t *endpoint)
 
 static void harvest(ucxnb_endpoint_t *endpoint)
 {
+    ucxnb_reader_t nobody = {.endpoint = endpoint};
+
     if (enter_ucp(endpoint)) {
-        read_pieces(endpoint, NULL, 0, 1);
+        read_pieces(&nobody, 1);
         leave_ucp(endpoint);
     }
 }
@@ -167,12 +181,10 @@ static int look(ucxnb_reader_t *reader)
         return UCXNB_SHUT;
     }
     if (endpoint->stream.first != NULL) {
-        reader->done += read_kept(endpoint, reader->memory + reader->done,
-                                  reader->capacity - reader->done);
+        read_kept(reader);
     }
     if (reader->done < reader->capacity && enter_ucp(endpoint)) {
-        reader->done += read_pieces(endpoint, reader->memory + reader->done,
-                                    reader->capacity - reader->done, 0);
+        read_pieces(reader, 0);
         leave_ucp(endpoint);
     }
     if (reader->done > before) {
@@ -197,7 +209,9 @@ static int unread(const ucxnb_reader_t *reader)
     if (reader->position != stream->position || (block = new_block(reader->done)) == NULL) {
         return 0;
     }
-    memcpy(block->bytes, reader->memory, reader->done);
+    if (ucxnb_copy(block->bytes, reader->memory, reader->done, reader->on_gpu) != UCS_OK) {
+        lose(endpoint);
+    }
     block->end = reader->done;
     block->next = stream->first;
     stream->first = block;
@@ -217,6 +231,7 @@ static ucxnb_reader_t reader_of(const ucxnb_operation_t *operation)
             .endpoint = operation->endpoint,
             .memory = operation->memory,
             .capacity = operation->capacity,
+            .on_gpu = ucxnb_on_gpu(operation),
             .wait_all = operation->wait_all,
             .done = operation->length,
             .position = operation->age,

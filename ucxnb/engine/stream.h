@@ -15,6 +15,7 @@ typedef struct {
     ucxnb_endpoint_t *endpoint;
     char *memory;
     size_t capacity;
+    int on_gpu;        /* no processor may touch the memory */
     int wait_all;      /* not done before `capacity` bytes have come */
     size_t done;       /* out: bytes that were read */
     uint64_t position; /* out: of the stream, after them */

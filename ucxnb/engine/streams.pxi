@@ -120,7 +120,7 @@ cdef class StreamEngine(BatchEngine):
         self.enter()
         try:
             endpoint = self.writable_stream(endpoint_id)
-            export_buffer(data, &view, False)
+            export_buffer(data, &view, False, self)
             return self.begin_send(endpoint, None, 0, &view, None, UCXNB_STREAMED)
         finally:
             self.leave()
@@ -197,11 +197,12 @@ cdef class StreamEngine(BatchEngine):
         try:
             endpoint = self.streaming(endpoint_id)
             deadline = deadline_of(timeout)
-            export_buffer(buffer, &view, True)
+            export_buffer(buffer, &view, True, self)
             memset(&reader, 0, sizeof(reader))
             reader.endpoint = &endpoint.ucp
             reader.memory = <char *>view.buf
             reader.capacity = view.len
+            reader.on_gpu = type_of(&view) != UCS_MEMORY_TYPE_HOST
             reader.wait_all = wait_all
             try:
                 if view.len == 0:
@@ -215,7 +216,7 @@ cdef class StreamEngine(BatchEngine):
     cdef object fill(self, Endpoint endpoint, ucxnb_reader_t *reader, int64_t deadline,
                      object timeout, bint wait):
         cdef int found = UCXNB_NO_MATCH, spin = True
-        if reader.capacity <= SMALL and ucxnb_nobody_drives(&self.engine.driver):
+        if reader.capacity <= SMALL and not reader.on_gpu and ucxnb_nobody_drives(&self.engine.driver):
             found = ucxnb_look_soon(&self.engine.driver, ucxnb_read, reader,
                                     SOON_NS if wait else 0)
         if found == UCXNB_MATCHED:
@@ -305,7 +306,7 @@ cdef class StreamEngine(BatchEngine):
         self.enter()
         try:
             endpoint = self.streaming(endpoint_id)
-            export_buffer(buffer, &view, True)
+            export_buffer(buffer, &view, True, self)
             loan = lend(&view, None, endpoint)
             if loan.view.len == 0:
                 raise InvalidBufferError("buffer is empty: a read needs room for a byte or more")
@@ -314,6 +315,7 @@ cdef class StreamEngine(BatchEngine):
             operation.kind = UCXNB_STREAMED
             operation.memory = <char *>loan.view.buf
             operation.capacity = loan.view.len
+            operation.memory_type = type_of(&loan.view)
             operation.wait_all = bool(wait_all)
             operation.length = 0  # bytes that it has read
             operation.request = <void *>request

@@ -6,6 +6,7 @@
 
 #define UCXNB_UCP_FUNCTIONS(X)                                                                    \
     X(ucp_conn_request_query)                                                                     \
+    X(ucp_context_query)                                                                          \
     X(ucp_ep_close_nbx)                                                                           \
     X(ucp_ep_create)                                                                              \
     X(ucp_ep_flush_nbx)                                                                           \

@@ -1,0 +1,419 @@
+"""Memory of GPUs in every kind of transfer; ``test_gpu.py`` runs this, also without a GPU."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+import weakref
+
+import pytest
+from eventually import eventually
+from gpu.cuda import DlpackArray, GpuArray, InContext, call, device_count
+
+from ucxnb import ThreadMode, UcxWorker, wait_all
+from ucxnb.errors import (
+    ArgumentError,
+    GpuMemoryError,
+    InvalidBufferError,
+    OperationTimeoutError,
+    RemoteKeyError,
+)
+
+WAIT = 30
+SIZES = [1, 8, 100, 8192, 8193, 65536, 1_000_001, 20_000_000]
+TLS = {"shm": "^cuda_ipc", "tcp": "tcp,self,cuda_copy"}
+
+
+class Joined:
+    """Two workers, joined over one transport."""
+
+    def __init__(self, left: UcxWorker, right: UcxWorker) -> None:
+        self.left, self.right = left, right
+        self.there = left.connect(right.create_listener().address)
+        (self.here,) = right.get_endpoint_ids()
+
+
+@pytest.fixture(params=TLS)
+def joined(request):
+    fields = {
+        "ucx_options": {"TLS": TLS[request.param]},
+        "enable_stream": True,
+        "enable_rma": True,
+        "thread_mode": ThreadMode.MULTI,
+    }
+    with UcxWorker(**fields) as left, UcxWorker(**fields) as right:
+        yield Joined(left, right)
+
+
+@pytest.fixture
+def gpu():
+    """``gpu(content)`` is an array on a GPU; they are freed after the test."""
+    arrays = []
+
+    def make(content, **how):
+        arrays.append(GpuArray(content, **how))
+        return arrays[-1]
+
+    yield make
+    gc.collect()
+    for array in arrays:
+        array.free()
+
+
+LENT_AS = {"interface": lambda array: array, "dlpack": DlpackArray}
+
+
+@pytest.fixture(params=LENT_AS)
+def lent(request):
+    """How an array gives its memory."""
+    return LENT_AS[request.param]
+
+
+# ---- messages
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_from_gpu_to_gpu(joined, gpu, lent, size):
+    content = os.urandom(size)
+    source, target = gpu(content), gpu(bytes(size))
+    send = joined.left.isend_tag(joined.there, 1, lent(source))
+    assert joined.right.receive_tag(joined.here, 1, lent(target), timeout=WAIT) == size
+    send.wait(WAIT)
+    assert target.read() == content
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_from_gpu_to_host(joined, gpu, size):
+    content = os.urandom(size)
+    send = joined.left.isend_tag(joined.there, 1, gpu(content))
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == content
+    send.wait(WAIT)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_from_host_to_gpu(joined, gpu, size):
+    content = os.urandom(size)
+    target = gpu(bytes(size))
+    receive = joined.right.ireceive_tag(joined.here, 1, target)
+    joined.left.send_tag(joined.there, 1, content, timeout=WAIT)
+    assert receive.wait(WAIT).nbytes == size
+    assert target.read() == content
+
+
+def test_a_part_of_the_array_is_filled(joined, gpu):
+    target = gpu(b"." * 10)
+    joined.left.send_tag(joined.there, 1, gpu(b"abc"))
+    assert joined.right.receive_tag(joined.here, 1, target, timeout=WAIT) == 3
+    assert target.read() == b"abc......."
+
+
+def test_nothing_is_sent_from_an_empty_array(joined, gpu):
+    empty = gpu(b"x", shape=(1,))
+    empty.shape = (0,)
+    empty.nbytes = 0
+    empty.__class__ = type("Empty", (GpuArray,), {"__cuda_array_interface__": _nothing})
+    joined.left.send_tag(joined.there, 1, empty)
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b""
+
+
+_nothing = {"version": 3, "shape": (0,), "typestr": "|u1", "data": (0, False), "strides": None}
+
+
+def test_managed_memory(joined, gpu, lent):
+    source, target = gpu(b"managed", managed=True), gpu(bytes(7), managed=True)
+    joined.left.send_tag(joined.there, 1, lent(source))
+    joined.right.receive_tag(joined.here, 1, lent(target), timeout=WAIT)
+    assert target.read() == b"managed"
+
+
+def test_each_gpu_is_reached_in_its_own_context(joined, gpu):
+    if device_count() < 2:
+        pytest.skip("one GPU")
+    arrays = [gpu(os.urandom(300_000), device=device) for device in (0, 1, 1, 0)]
+    sends = [joined.left.isend_tag(joined.there, 1, array) for array in arrays]
+    for array, device in zip(arrays, (1, 1, 0, 0), strict=True):
+        target = gpu(bytes(300_000), device=device)
+        joined.right.receive_tag(joined.here, 1, target, timeout=WAIT)
+        assert target.read() == array.read()
+    wait_all(sends, WAIT)
+
+
+def test_the_threads_context_is_left_alone(joined, gpu):
+    source = gpu(b"abc")
+    seen = []
+
+    def send() -> None:
+        with InContext(device_count() - 1):
+            joined.left.send_tag(joined.there, 1, source)
+            import ctypes
+
+            device = ctypes.c_int()
+            call("cuCtxGetDevice", ctypes.byref(device))
+            seen.append(device.value)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+    assert seen == [device_count() - 1]
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"abc"
+
+
+def test_a_broadcast_goes_out_of_a_gpu(joined, gpu):
+    joined.left.broadcast_tag(1, gpu(b"to all"))
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"to all"
+
+
+# ---- the order of streams
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 5_000_000])
+def test_what_was_launched_before_is_waited_for(joined, gpu, lent, size):
+    source = gpu(bytes(size))
+    source.fill_after(lambda: time.sleep(0.1), 7)
+    send = joined.left.isend_tag(joined.there, 1, lent(source))
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"\7" * size
+    send.wait(WAIT)
+
+
+def test_what_was_launched_before_does_not_write_over_a_message(joined, gpu, lent):
+    target = gpu(bytes(1000))
+    target.fill_after(lambda: time.sleep(0.1), 7)
+    joined.left.send_tag(joined.there, 1, b"m" * 1000)
+    joined.right.receive_tag(joined.here, 1, lent(target), timeout=WAIT)
+    time.sleep(0.2)
+    assert target.read() == b"m" * 1000
+
+
+def test_work_on_another_array_is_not_waited_for(joined, gpu):
+    busy, idle = gpu(bytes(10)), gpu(b"idle")
+    go_on = threading.Event()
+    busy.fill_after(lambda: go_on.wait(WAIT), 7)
+    joined.left.send_tag(joined.there, 1, idle, timeout=WAIT)
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"idle"
+    assert not go_on.is_set()
+    go_on.set()
+
+
+# ---- receives that are given up
+
+
+@pytest.mark.parametrize("size", [100, 9000, 1_000_000])
+@pytest.mark.parametrize("again", ["gpu", "host", "posted"])
+def test_a_message_that_nobody_looked_at_is_received_again(joined, gpu, size, again):
+    content = os.urandom(size)
+    first, second = gpu(bytes(size)), gpu(bytes(size))
+    receive = joined.right.ireceive_tag(joined.here, 1, first)
+    joined.left.send_tag(joined.there, 1, content, timeout=WAIT)
+    eventually(lambda: receive.done)
+    del receive
+    gc.collect()
+    if again == "host":
+        assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == content
+        return
+    if again == "gpu":
+        joined.right.receive_tag(joined.here, 1, second, timeout=WAIT)
+    else:
+        joined.right.ireceive_tag(joined.here, 1, second).wait(WAIT)
+    assert second.read() == content
+
+
+@pytest.mark.parametrize("size", [100, 9000, 1_000_000])
+def test_a_receive_that_does_not_wait(joined, gpu, size):
+    content = os.urandom(size)
+    target = gpu(bytes(size))
+    send = joined.left.isend_tag(joined.there, 1, content)
+    eventually(lambda: joined.right.try_receive_tag(joined.here, 1, target) == size)
+    send.wait(WAIT)
+    assert target.read() == content
+
+
+def test_the_array_lives_until_its_send_is_over(joined):
+    array = GpuArray(os.urandom(10_000_000))
+    alive = weakref.ref(array)
+    content, free = array.read(), (array.in_context, array.address)
+    send = joined.left.isend_tag(joined.there, 1, array)
+    del array
+    gc.collect()
+    assert alive() is not None
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == content
+    send.wait(WAIT)
+    eventually(lambda: alive() is None)
+    with free[0]:
+        call("cuMemFree_v2", free[1])
+
+
+# ---- batches
+
+
+def test_rows(joined, gpu):
+    content = os.urandom(4000)
+    source, target = gpu(content, shape=(40, 100)), gpu(bytes(4000), shape=(40, 100))
+    joined.left.send_rows(joined.there, 1, source, timeout=WAIT)
+    joined.right.receive_rows(joined.here, 1, target, timeout=WAIT)
+    assert target.read() == content
+
+
+def test_every_other_row(joined, gpu):
+    source = gpu(bytes(range(40)), shape=(2, 10))
+    source.strides = (20, 1)
+    source.__class__ = _Halves
+    joined.left.send_rows(joined.there, 1, source, timeout=WAIT)
+    got = joined.right.receive_tags(joined.here, [1, 1], timeout=WAIT)
+    assert got == [bytes(range(10)), bytes(range(20, 30))]
+
+
+class _Halves(GpuArray):
+    @property
+    def __cuda_array_interface__(self):
+        return {**super().__cuda_array_interface__, "typestr": "|u1"}
+
+
+def test_messages_of_the_host_and_of_gpus_in_one_batch(joined, gpu):
+    messages = [(1, b"host"), (2, gpu(b"gpu")), (3, b"host again"), (4, gpu(b"x" * 50_000))]
+    thread = threading.Thread(target=joined.left.send_tags, args=(joined.there, messages))
+    thread.start()
+    got = joined.right.receive_tags(joined.here, [1, 2, 3, 4], timeout=WAIT)
+    thread.join()
+    assert got == [b"host", b"gpu", b"host again", b"x" * 50_000]
+
+
+def test_rows_of_a_batch_that_timed_out_are_received_again(joined, gpu):
+    target = gpu(bytes(20), shape=(2, 10))
+    joined.left.send_tag(joined.there, 1, b"only one..")
+    with pytest.raises(OperationTimeoutError):
+        joined.right.receive_rows(joined.here, 1, target, timeout=0.05)
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"only one.."
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("size", [1, 8192, 100_000, 3_000_000])
+def test_streams(joined, gpu, lent, size):
+    content = os.urandom(size)
+    source, target = gpu(content), gpu(bytes(size))
+    send = joined.left.isend_stream(joined.there, lent(source))
+    got = joined.right.receive_stream(joined.here, lent(target), True, timeout=WAIT)
+    assert got == size
+    send.wait(WAIT)
+    assert target.read() == content
+
+
+def test_bytes_of_a_stream_that_were_read_in_vain_are_read_again(joined, gpu):
+    target = gpu(bytes(10))
+    joined.left.send_stream(joined.there, gpu(b"half."))
+    with pytest.raises(OperationTimeoutError):
+        joined.right.receive_stream(joined.here, target, True, timeout=0.1)
+    joined.left.send_stream(joined.there, b" rest")
+    read = joined.right.ireceive_stream(joined.here, target, True)
+    assert read.wait(WAIT).nbytes == 10
+    assert target.read() == b"half. rest"
+
+
+# ---- one-sided memory
+
+
+def registered(joined, how, gpu, content):
+    """Memory of the right worker: of a GPU, of its host, or mapped into others."""
+    if how == "gpu":
+        return joined.right.register(gpu(content))
+    if how == "host":
+        return joined.right.register(bytearray(content))
+    memory = joined.right.allocate(len(content))
+    memoryview(memory)[:] = content
+    return memory
+
+
+@pytest.mark.parametrize("size", [1, 8192, 300_000, 5_000_000])
+@pytest.mark.parametrize("there", ["gpu", "host", "mapped"])
+@pytest.mark.parametrize("here", ["gpu", "host"])
+def test_put_and_get(joined, gpu, here, there, size):
+    content = os.urandom(size)
+    with registered(joined, there, gpu, bytes(size)) as memory:
+        key = memory.remote_key()
+        joined.left.put(
+            joined.there, gpu(content) if here == "gpu" else content, key, timeout=WAIT
+        )
+        joined.left.flush(joined.there, timeout=WAIT)
+        back = gpu(bytes(size)) if here == "gpu" else bytearray(size)
+        joined.left.get(joined.there, back, key, timeout=WAIT)
+        assert (back.read() if here == "gpu" else back) == content
+        request = joined.left.iget(joined.there, back, key)
+        assert request.wait(WAIT).nbytes == size
+
+
+def test_what_is_registered_is_no_buffer(joined, gpu):
+    with (
+        joined.right.register(gpu(b"abc")) as memory,
+        pytest.raises(BufferError, match="is on a GPU: use the array"),
+    ):
+        memoryview(memory)
+
+
+def test_atomics_do_not_reach_it(joined, gpu):
+    with joined.right.register(gpu(bytes(16))) as memory:
+        with pytest.raises(RemoteKeyError, match="on a GPU, which atomics do not reach"):
+            joined.left.atomic_add(joined.there, memory.remote_key(), 0, 1, timeout=WAIT)
+        joined.left.get(joined.there, bytearray(16), memory.remote_key(), timeout=WAIT)
+
+
+# ---- what is refused
+
+
+def test_a_read_only_array_is_not_written_to(joined, gpu, lent):
+    array = lent(gpu(b"abc", readonly=True))
+    joined.left.send_tag(joined.there, 1, array)
+    with pytest.raises(InvalidBufferError, match="this is read-only"):
+        joined.right.receive_tag(joined.here, 1, array)
+    assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"abc"
+    with pytest.raises(InvalidBufferError, match="read-only"):
+        joined.right.register(array, writable=True)
+
+
+def test_an_array_with_gaps_is_refused(joined, gpu):
+    array = gpu(bytes(40), shape=(2, 10))
+    array.strides = (20, 1)
+    array.__class__ = _Halves
+    with pytest.raises(InvalidBufferError, match="contiguous"):
+        joined.left.send_tag(joined.there, 1, array)
+
+
+def test_memory_that_was_freed_is_an_error(joined):
+    array = GpuArray(b"abc")
+    array.free()
+    with pytest.raises(GpuMemoryError, match="invalid argument.*copy it to the host"):
+        joined.left.send_tag(joined.there, 1, array)
+
+
+def test_other_devices_are_refused(joined, gpu):
+    rocm = 10
+    with pytest.raises(GpuMemoryError, match="type 10, and only CUDA's"):
+        joined.left.send_tag(joined.there, 1, DlpackArray(gpu(b"abc"), rocm))
+
+
+def test_a_worker_whose_ucx_cannot_reach_gpus_says_so(gpu, lent):
+    with UcxWorker(ucx_options={"TLS": "tcp,self"}) as worker:
+        endpoint_id = worker.connect(worker.create_listener().address)
+        with pytest.raises(GpuMemoryError, match="no CUDA support here.*cuda_copy among"):
+            worker.send_tag(endpoint_id, 1, lent(gpu(b"abc")))
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        None,
+        {},
+        {"version": 3, "shape": (3,), "typestr": "|u1"},
+        {"version": 3, "shape": "abc", "typestr": "|u1", "data": (1, False)},
+        {"version": 3, "shape": (3,), "typestr": "", "data": (1, False)},
+        {"version": 3, "shape": (3,), "typestr": "|u1", "data": (1, False)},
+        {"version": 3, "shape": (-3,), "typestr": "|u1", "data": (1, False)},
+        {"version": 3, "shape": (3, 3), "typestr": "|u1", "data": (1, 0), "strides": (1,)},
+    ],
+)
+def test_an_interface_that_makes_no_sense(joined, interface):
+    array = type("Odd", (), {"__cuda_array_interface__": interface})()
+    with pytest.raises((InvalidBufferError, ArgumentError)):
+        joined.left.send_tag(joined.there, 1, array)
