@@ -23,6 +23,7 @@ BUILTINS = {
     "TagTypeError": TypeError,
     "TagRangeError": ValueError,
     "InvalidBufferError": (BufferError, TypeError),
+    "GpuMemoryError": (BufferError, TypeError),
     "BufferTooSmallError": ValueError,
     "UnknownEndpointError": LookupError,
     "BroadcastError": ConnectionError,

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -117,10 +118,43 @@ def test_what_cannot_be_borrowed_is_refused(pair):
         left.send_tag(to_right, 1, OldDlpack(fixed))
 
 
-def test_without_cuda_an_array_on_a_gpu_is_an_error_that_says_what_to_do(pair):
-    left, to_right, _, _ = pair
-    array = type("Tensor", (), {"__dlpack_device__": lambda self: (2, 0)})()
-    if has_driver():
-        pytest.skip("there is a GPU")
-    with pytest.raises(GpuMemoryError, match=r"no CUDA support here.*tensor\.cpu\(\)\.numpy\(\)"):
-        left.send_tag(to_right, 1, array)
+class OnGpu:
+    """As CuPy, Numba and RMM show memory of a GPU."""
+
+    __cuda_array_interface__: ClassVar = {
+        "version": 3,
+        "shape": (4,),
+        "typestr": "|u1",
+        "data": (1 << 40, False),
+    }
+
+
+class TensorOnGpu:
+    """As PyTorch does."""
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, **how):
+        raise BufferError("there is no GPU")
+
+
+@pytest.mark.parametrize("array", [OnGpu(), TensorOnGpu()])
+def test_an_array_on_a_gpu_that_cannot_be_reached_says_what_to_do(pair, array):
+    left, to_right, right, to_left = pair
+    for call in (
+        lambda: left.send_tag(to_right, 1, array),
+        lambda: left.isend_tag(to_right, 1, array),
+        lambda: left.send_tags(to_right, [(1, array)]),
+        lambda: left.send_rows(to_right, 1, array),
+        lambda: left.broadcast_tag(1, array),
+        lambda: left.receive_tag(to_right, 1, array),
+        lambda: left.ireceive_tag(to_right, 1, array),
+        lambda: left.receive_rows(to_right, 1, array),
+        lambda: left.send_stream(to_right, array),
+        lambda: left.receive_stream(to_right, array),
+    ):
+        with pytest.raises(GpuMemoryError, match=r"copy it to the host.*tensor\.cpu\(\)"):
+            call()
+    left.send_tag(to_right, 1, b"goes on")
+    assert right.receive_tag(to_left, 1, timeout=30) == b"goes on"

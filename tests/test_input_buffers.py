@@ -231,26 +231,3 @@ def test_memory_larger_than_the_machine(saw):
         seconds=[],
         lost="nothing: the message is kept",
     )
-
-
-class OnGpu:
-    """As CuPy, PyTorch and Numba show memory of a GPU."""
-
-    @property
-    def __cuda_array_interface__(self):
-        return {"shape": (4,), "typestr": "|u1", "data": (1 << 40, False), "version": 3}
-
-
-def test_memory_of_a_gpu_is_refused_with_a_way_out(pair):
-    left, to_right, _, _ = pair
-    for call in (
-        lambda: left.send_tag(to_right, 1, OnGpu()),
-        lambda: left.isend_tag(to_right, 1, OnGpu()),
-        lambda: left.receive_tag(to_right, 1, OnGpu()),
-        lambda: left.ireceive_tag(to_right, 1, OnGpu()),
-        lambda: left.send_stream(to_right, OnGpu()),
-        lambda: left.receive_stream(to_right, OnGpu()),
-    ):
-        with pytest.raises(InvalidBufferError, match="copy it to the host"):
-            call()
-    exchange(Pair(*pair))

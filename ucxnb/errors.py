@@ -16,6 +16,7 @@ pickled, with their attributes::
     ├── TagTypeError                      TypeError            a tag that is no integer
     ├── TagRangeError                     ValueError           a tag out of range
     ├── InvalidBufferError                BufferError, TypeError   not contiguous, not writable
+    │   └── GpuMemoryError                                     on a GPU that is out of reach
     ├── BufferTooSmallError               ValueError           .needed bytes; the message is kept
     ├── ObjectError                       ValueError           what came is no object; .data
     ├── UntrustedPeersError               PermissionError      objects of peers without a key

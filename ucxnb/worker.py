@@ -645,8 +645,9 @@ class UcxWorker(TagEngine):
 
         Parameters
         ----------
-        buffer : bytes-like
-            Any contiguous buffer: a NumPy array, say. It is kept alive until the memory is closed.
+        buffer : bytes-like or array
+            Any contiguous buffer, a NumPy array, say, or memory of a GPU as in `send_tag`. It is
+            kept alive until the memory is closed.
         writable : bool, optional
             Whether peers may write; if left out, whether you could.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -15,6 +16,7 @@ from gpu.cuda import DlpackArray, GpuArray, InContext, call, device_count
 from ucxnb import ThreadMode, UcxWorker, wait_all
 from ucxnb.errors import (
     ArgumentError,
+    EndpointLostError,
     GpuMemoryError,
     InvalidBufferError,
     OperationTimeoutError,
@@ -22,7 +24,7 @@ from ucxnb.errors import (
 )
 
 WAIT = 30
-SIZES = [1, 8, 100, 8192, 8193, 65536, 1_000_001, 20_000_000]
+SIZES = [1, 8, 100, 8192, 8193, 65536, 1_000_001]
 TLS = {"shm": "^cuda_ipc", "tcp": "tcp,self,cuda_copy"}
 
 
@@ -109,16 +111,11 @@ def test_a_part_of_the_array_is_filled(joined, gpu):
     assert target.read() == b"abc......."
 
 
-def test_nothing_is_sent_from_an_empty_array(joined, gpu):
-    empty = gpu(b"x", shape=(1,))
-    empty.shape = (0,)
-    empty.nbytes = 0
-    empty.__class__ = type("Empty", (GpuArray,), {"__cuda_array_interface__": _nothing})
+def test_an_empty_array_is_an_empty_message(joined):
+    nothing = {"version": 3, "shape": (0, 3), "typestr": "<f4", "data": (0, False)}
+    empty = type("Empty", (), {"__cuda_array_interface__": nothing})()
     joined.left.send_tag(joined.there, 1, empty)
     assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b""
-
-
-_nothing = {"version": 3, "shape": (0,), "typestr": "|u1", "data": (0, False), "strides": None}
 
 
 def test_managed_memory(joined, gpu, lent):
@@ -147,8 +144,6 @@ def test_the_threads_context_is_left_alone(joined, gpu):
     def send() -> None:
         with InContext(device_count() - 1):
             joined.left.send_tag(joined.there, 1, source)
-            import ctypes
-
             device = ctypes.c_int()
             call("cuCtxGetDevice", ctypes.byref(device))
             seen.append(device.value)
@@ -168,7 +163,7 @@ def test_a_broadcast_goes_out_of_a_gpu(joined, gpu):
 # ---- the order of streams
 
 
-@pytest.mark.parametrize("size", [100, 100_000, 5_000_000])
+@pytest.mark.parametrize("size", [100, 100_000])
 def test_what_was_launched_before_is_waited_for(joined, gpu, lent, size):
     source = gpu(bytes(size))
     source.fill_after(lambda: time.sleep(0.1), 7)
@@ -204,11 +199,13 @@ def test_work_on_another_array_is_not_waited_for(joined, gpu):
 def test_a_message_that_nobody_looked_at_is_received_again(joined, gpu, size, again):
     content = os.urandom(size)
     first, second = gpu(bytes(size)), gpu(bytes(size))
-    receive = joined.right.ireceive_tag(joined.here, 1, first)
-    joined.left.send_tag(joined.there, 1, content, timeout=WAIT)
-    eventually(lambda: receive.done)
-    del receive
-    gc.collect()
+
+    def receive_and_drop() -> None:
+        receive = joined.right.ireceive_tag(joined.here, 1, first)
+        joined.left.send_tag(joined.there, 1, content, timeout=WAIT)
+        eventually(lambda: receive.done)
+
+    receive_and_drop()
     if again == "host":
         assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == content
         return
@@ -256,18 +253,10 @@ def test_rows(joined, gpu):
 
 
 def test_every_other_row(joined, gpu):
-    source = gpu(bytes(range(40)), shape=(2, 10))
-    source.strides = (20, 1)
-    source.__class__ = _Halves
+    source = gpu(bytes(range(40)), shape=(2, 10), strides=(20, 1))
     joined.left.send_rows(joined.there, 1, source, timeout=WAIT)
     got = joined.right.receive_tags(joined.here, [1, 1], timeout=WAIT)
     assert got == [bytes(range(10)), bytes(range(20, 30))]
-
-
-class _Halves(GpuArray):
-    @property
-    def __cuda_array_interface__(self):
-        return {**super().__cuda_array_interface__, "typestr": "|u1"}
 
 
 def test_messages_of_the_host_and_of_gpus_in_one_batch(joined, gpu):
@@ -290,7 +279,7 @@ def test_rows_of_a_batch_that_timed_out_are_received_again(joined, gpu):
 # ---- streams
 
 
-@pytest.mark.parametrize("size", [1, 8192, 100_000, 3_000_000])
+@pytest.mark.parametrize("size", [1, 8192, 1_000_000])
 def test_streams(joined, gpu, lent, size):
     content = os.urandom(size)
     source, target = gpu(content), gpu(bytes(size))
@@ -326,16 +315,14 @@ def registered(joined, how, gpu, content):
     return memory
 
 
-@pytest.mark.parametrize("size", [1, 8192, 300_000, 5_000_000])
+@pytest.mark.parametrize("size", [1, 8192, 700_000])
 @pytest.mark.parametrize("there", ["gpu", "host", "mapped"])
 @pytest.mark.parametrize("here", ["gpu", "host"])
 def test_put_and_get(joined, gpu, here, there, size):
     content = os.urandom(size)
     with registered(joined, there, gpu, bytes(size)) as memory:
         key = memory.remote_key()
-        joined.left.put(
-            joined.there, gpu(content) if here == "gpu" else content, key, timeout=WAIT
-        )
+        joined.left.put(joined.there, gpu(content) if here == "gpu" else content, key, timeout=WAIT)
         joined.left.flush(joined.there, timeout=WAIT)
         back = gpu(bytes(size)) if here == "gpu" else bytearray(size)
         joined.left.get(joined.there, back, key, timeout=WAIT)
@@ -373,9 +360,7 @@ def test_a_read_only_array_is_not_written_to(joined, gpu, lent):
 
 
 def test_an_array_with_gaps_is_refused(joined, gpu):
-    array = gpu(bytes(40), shape=(2, 10))
-    array.strides = (20, 1)
-    array.__class__ = _Halves
+    array = gpu(bytes(40), shape=(2, 10), strides=(20, 1))
     with pytest.raises(InvalidBufferError, match="contiguous"):
         joined.left.send_tag(joined.there, 1, array)
 
@@ -383,7 +368,7 @@ def test_an_array_with_gaps_is_refused(joined, gpu):
 def test_memory_that_was_freed_is_an_error(joined):
     array = GpuArray(b"abc")
     array.free()
-    with pytest.raises(GpuMemoryError, match="invalid argument.*copy it to the host"):
+    with pytest.raises(GpuMemoryError, match=r"invalid argument.*copy it to the host"):
         joined.left.send_tag(joined.there, 1, array)
 
 
@@ -396,7 +381,7 @@ def test_other_devices_are_refused(joined, gpu):
 def test_a_worker_whose_ucx_cannot_reach_gpus_says_so(gpu, lent):
     with UcxWorker(ucx_options={"TLS": "tcp,self"}) as worker:
         endpoint_id = worker.connect(worker.create_listener().address)
-        with pytest.raises(GpuMemoryError, match="no CUDA support here.*cuda_copy among"):
+        with pytest.raises(GpuMemoryError, match=r"no CUDA support here.*cuda_copy among"):
             worker.send_tag(endpoint_id, 1, lent(gpu(b"abc")))
 
 
@@ -417,3 +402,54 @@ def test_an_interface_that_makes_no_sense(joined, interface):
     array = type("Odd", (), {"__cuda_array_interface__": interface})()
     with pytest.raises((InvalidBufferError, ArgumentError)):
         joined.left.send_tag(joined.there, 1, array)
+
+
+# ---- other processes
+
+
+def echo(channel, count):
+    """Send arrays back, each through a GPU of this process."""
+    with UcxWorker(ucx_options={"TLS": TLS["shm"]}) as worker:
+        channel.send(worker.create_listener().address)
+        for _ in range(count):
+            size = int(worker.receive_tag(None, 1, timeout=WAIT))
+            array = GpuArray(bytes(size))
+            worker.receive_tag(None, 2, array, timeout=WAIT)
+            worker.send_tag(worker.get_endpoint_ids()[0], 3, array, timeout=WAIT)
+        channel.receive()
+
+
+def test_to_another_process_and_back(start_child, gpu):
+    child = start_child(echo, len(SIZES))
+    with UcxWorker(ucx_options={"TLS": TLS["shm"]}) as worker:
+        there = worker.connect(child.receive())
+        for size in SIZES:
+            content = os.urandom(size)
+            back = gpu(bytes(size))
+            worker.send_tag(there, 1, b"%d" % size)
+            sent = worker.isend_tag(there, 2, gpu(content))
+            assert worker.receive_tag(there, 3, back, timeout=WAIT) == size
+            sent.wait(WAIT)
+            assert back.read() == content
+        child.send("end")
+
+
+def sink(channel):
+    with UcxWorker(ucx_options={"TLS": TLS["tcp"]}) as worker:
+        channel.send(worker.create_listener().address)
+        channel.receive()
+
+
+def test_a_peer_that_dies_while_it_is_sent_an_array(start_child, gpu):
+    child = start_child(sink)
+    with UcxWorker(ucx_options={"TLS": TLS["tcp"]}) as worker:
+        there = worker.connect(child.receive())
+        array = gpu(os.urandom(4_000_000))
+        send = worker.isend_tag(there, 1, array)
+        child.kill()
+        with pytest.raises(EndpointLostError):
+            send.wait(WAIT)
+        itself = worker.connect(worker.create_listener().address)
+        again = worker.isend_tag(itself, 1, array)
+        assert worker.receive_tag(None, 1, timeout=WAIT) == array.read()
+        again.wait(WAIT)

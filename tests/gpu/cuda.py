@@ -1,7 +1,6 @@
 """Arrays on a GPU, made with nothing but the CUDA driver: a real one, or the emulated one."""
 
 import ctypes
-import math
 
 _driver = ctypes.CDLL("libcuda.so.1")
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -43,13 +42,15 @@ def device_count():
 class GpuArray:
     """Bytes on a GPU, with ``__cuda_array_interface__``."""
 
-    def __init__(self, content, *, device=0, managed=False, shape=None, readonly=False):
+    def __init__(
+        self, content, *, device=0, managed=False, shape=None, strides=None, readonly=False
+    ):
         self.device = device
         self.nbytes = len(content)
         self.address = ctypes.c_uint64()
         self.stream = None
         self.shape = (self.nbytes,) if shape is None else shape
-        self.strides = None
+        self.strides = strides
         self.readonly = readonly
         self.in_context = InContext(device)
         with self.in_context:
@@ -70,7 +71,7 @@ class GpuArray:
         return {
             "version": 3,
             "shape": self.shape,
-            "typestr": f"|u{self.nbytes // math.prod(self.shape)}",
+            "typestr": "|u1",
             "data": (self.address.value, self.readonly),
             "strides": self.strides,
             "stream": None if self.stream is None else self.stream.value,

@@ -607,15 +607,21 @@ MISSING(cuMemRetainAllocationHandle)
 MISSING(cuMemSetAccess)
 MISSING(cuMemUnmap)
 
-/* As libnvidia-ml.so.1: for UCX, which links to the one, and UCXX, which calls the other. */
+/* As libnvidia-ml.so.1, which UCX links to, and UCXX calls: its driver is not loaded. */
+#define NOT_LOADED(name)                                                                          \
+    int name(void)                                                                                \
+    {                                                                                             \
+        return 9;                                                                                 \
+    }
+NOT_LOADED(nvmlDeviceGetFieldValues)
+NOT_LOADED(nvmlDeviceGetGpuFabricInfo)
+NOT_LOADED(nvmlDeviceGetHandleByIndex_v2)
+NOT_LOADED(nvmlDeviceGetNvLinkRemotePciInfo_v2)
+NOT_LOADED(nvmlInitWithFlags)
+NOT_LOADED(nvmlInit_v2)
+NOT_LOADED(nvmlShutdown)
+
 const char *nvmlErrorString(int result)
 {
-    (void)result;
-    return "not in this emulation";
-}
-
-int nvmlInitWithFlags(unsigned flags)
-{
-    (void)flags;
-    return 9; /* the driver is not loaded */
+    return result == 9 ? "the driver is not loaded" : "not in this emulation";
 }

@@ -39,10 +39,10 @@ from ucxnb.endpoint_info import CLOSED_BY_YOU, EndpointState
 from ucxnb.engine.event_loop import LoopWatch, resolve
 from ucxnb.errors import (
     ArgumentError, BroadcastError, BufferTooSmallError, EndpointClosedError, EndpointLostError,
-    FeatureDisabledError, GpuMemoryError, InvalidBufferError, MissingUcxError, NoPeersError, OperationTimeoutError,
-    PeerClosedError, PeerFullError, RemoteKeyError, RemoteRangeError, RemoteReadOnlyError,
-    RequestCancelledError, TagRangeError, TagTypeError,
-    ThreadModeError, UcxError, UcxnbError, UnknownEndpointError, WorkerClosedError,
+    FeatureDisabledError, GpuMemoryError, InvalidBufferError, MissingUcxError, NoPeersError,
+    OperationTimeoutError, PeerClosedError, PeerFullError, RemoteKeyError, RemoteRangeError,
+    RemoteReadOnlyError, RequestCancelledError, TagRangeError, TagTypeError, ThreadModeError,
+    UcxError, UcxnbError, UnknownEndpointError, WorkerClosedError,
 )
 from ucxnb.histogram import Histogram
 from ucxnb.message import Message

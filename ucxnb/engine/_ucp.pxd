@@ -44,7 +44,7 @@ cdef extern from "ucp_library.h" nogil:
 
 cdef extern from "progress.h" nogil:
     ctypedef struct ucxnb_driver_t:
-        void *gpu_context
+        pass
     ctypedef int (*ucxnb_ready_t)(void *) noexcept
     unsigned ucxnb_progress(ucxnb_driver_t *driver)
     bint ucxnb_nobody_drives(ucxnb_driver_t *driver)

@@ -189,7 +189,6 @@ cdef int fill_from_array(ArrayMemory memory, object array, Py_buffer *view, bint
             raise unreachable_error(array, problem.decode())
         memory.type = found.type
         check_reachable(array, found.type, engine)
-        engine.engine.driver.gpu_context = found.context
         if stream != 0:
             context = found.context
             with nogil:

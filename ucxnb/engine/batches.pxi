@@ -187,9 +187,10 @@ cdef class BatchEngine(TagReceiver):
             Where to.
         tags : int, or sequence or array of int
             One tag for all, or one for each row.
-        array : buffer of 1 or more dimensions
+        array : buffer or array of 1 or more dimensions
             Its first dimension counts the messages; what lies below one index of it is one message,
-            and must be contiguous. A one-dimensional array is sent element by element.
+            and must be contiguous. A one-dimensional array is sent element by element. Memory of a
+            GPU as in `send_tag`.
         timeout : float, optional
             Seconds for all together; None waits for ever.
 
@@ -356,7 +357,7 @@ cdef class BatchEngine(TagReceiver):
             As in `receive_tags`.
         tags : int, or sequence or array of int
             One tag for all, or one for each row.
-        array : writable buffer of 1 or more dimensions
+        array : writable buffer or array of 1 or more dimensions
             As in `send_rows`. A message may be smaller than its row: the rest keeps what it had.
         timeout : float, optional
             Seconds for all together; None waits for ever.

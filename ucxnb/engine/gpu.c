@@ -20,7 +20,6 @@ enum { STREAM_NON_BLOCKING = 1 };
     X(cuDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (void **context, int device))         \
     X(cuCtxPushCurrent, "cuCtxPushCurrent_v2", (void *context))                                   \
     X(cuCtxPopCurrent, "cuCtxPopCurrent_v2", (void **context))                                    \
-    X(cuCtxSetCurrent, "cuCtxSetCurrent", (void *context))                                        \
     X(cuPointerGetAttribute, "cuPointerGetAttribute", (void *value, int attribute, address_t at)) \
     X(cuStreamCreate, "cuStreamCreate", (stream_t *stream, unsigned flags))                       \
     X(cuStreamSynchronize, "cuStreamSynchronize", (stream_t stream))                              \
@@ -241,13 +240,4 @@ ucs_status_t ucxnb_copy(void *target, const void *source, size_t length, int on_
     }
     memmove(target, source, length);
     return UCS_OK;
-}
-
-void ucxnb_use_gpu_context(void *context)
-{
-    static _Thread_local void *current;
-
-    if (context != current && driver.cuCtxSetCurrent(context) == 0) {
-        current = context;
-    }
 }

@@ -1,6 +1,7 @@
 /* Memory of GPUs: what the CUDA driver knows of it, and copies, since no processor may touch it.
  *
- * The driver is loaded with the first such memory, and never otherwise.
+ * The driver is loaded with the first such memory, and never otherwise. No thread needs a context of
+ * its own: whoever makes progress, UCX itself makes that of the memory's device current.
  */
 #ifndef UCXNB_GPU_H
 #define UCXNB_GPU_H
@@ -29,8 +30,5 @@ const char *ucxnb_waiting_gpu_stream(int device, void **context, uintptr_t *stre
 /* Copy `length` bytes, which may overlap. `on_gpu`: one end, or both, may be memory of a GPU; what is
  * launched in anybody's streams is not waited for. */
 ucs_status_t ucxnb_copy(void *target, const void *source, size_t length, int on_gpu);
-
-/* Make a context current in the calling thread, unless it is. */
-void ucxnb_use_gpu_context(void *context);
 
 #endif

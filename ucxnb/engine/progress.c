@@ -1,7 +1,5 @@
 #include "progress.h"
 
-#include "gpu.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -440,14 +438,9 @@ static void *background(void *arg)
     uint64_t seen = atomic_load(&driver->driven), driven;
     unsigned idle = 0, aside = 0, count;
     int64_t looked = 0, now;
-    void *context;
     int again;
 
     while (!atomic_load(&driver->stop)) {
-        context = atomic_load_explicit(&driver->gpu_context, memory_order_relaxed);
-        if (context != NULL) {
-            ucxnb_use_gpu_context(context);
-        }
         if (atomic_load(&driver->waiters) > 0) {
             looked = 0; /* they see to it */
             if (atomic_load(&driver->sleepers) > 0) {

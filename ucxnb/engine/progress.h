@@ -36,7 +36,6 @@ typedef struct ucxnb_driver {
     void (*tell_ended)(struct ucxnb_driver *driver);
     _Atomic int ended; /* since that was called last */
 
-    void *_Atomic gpu_context; /* CUDA's, of the memory that came last, for the background thread */
     _Atomic int stop;
     _Atomic int waiters;             /* threads inside ucxnb_wait() */
     _Atomic unsigned events;         /* changes when a waiter must call its `ready` again */

@@ -306,9 +306,10 @@ cdef class TagReceiver(TagSender):
             Where from; None takes from anyone (the only choice with ``tag_scope="worker"``).
         tag : int
             The tag it was sent with.
-        buffer : writable bytes-like, optional
-            Where the message goes: any contiguous buffer that is large enough. Yours again when
-            this returns or raises, with the exception named below.
+        buffer : writable bytes-like or array, optional
+            Where the message goes: any contiguous buffer, or memory of a GPU as in `send_tag`, that
+            is large enough. Yours again when this returns or raises, with the exception named
+            below.
         timeout : float, optional
             Seconds; None waits for ever.
         tag_mask : int, optional
@@ -420,7 +421,7 @@ cdef class TagReceiver(TagSender):
         ----------
         endpoint_id, tag, tag_mask
             As in `receive_tag`.
-        buffer : writable bytes-like, optional
+        buffer : writable bytes-like or array, optional
             Where the message goes. Yours again when the request is done. If you drop the request
             while a large message is arriving, that goes on arriving here until the next receive of
             its tag has got it, as after a timeout of `receive_tag`. Without a buffer the bytes come

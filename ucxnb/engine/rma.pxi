@@ -610,8 +610,8 @@ cdef class RmaEngine(StreamEngine):
         ----------
         endpoint_id : int
             The connection to the memory's owner.
-        data : bytes-like
-            Any contiguous buffer. It can change again when this returns; the peer's memory has
+        data : bytes-like or array
+            As in `send_tag`. It can change again when this returns; the peer's memory has
             changed only after `flush`.
         remote : bytes or RemoteMemory
             The memory's `RegisteredMemory.remote_key`. The first use of a key asks its owner, over
@@ -652,8 +652,8 @@ cdef class RmaEngine(StreamEngine):
         ----------
         endpoint_id, remote, timeout
             As in `put`.
-        buffer : writable bytes-like
-            Where the bytes go; it is filled. Yours again when this returns.
+        buffer : writable bytes-like or array
+            Where the bytes go, as in `receive_tag`; it is filled. Yours again when this returns.
         offset : int
             Where in the memory the first byte lies.
 
@@ -690,7 +690,7 @@ cdef class RmaEngine(StreamEngine):
         endpoint_id, remote, offset
             As in `put`. The first use of a key waits for its owner: `UcxWorker.open_remote` does
             that beforehand.
-        data : bytes-like
+        data : bytes-like or array
             It must not change until the request is done, and is kept alive that long.
 
         Returns
@@ -722,7 +722,7 @@ cdef class RmaEngine(StreamEngine):
         ----------
         endpoint_id, remote, offset
             As in `iput`.
-        buffer : writable bytes-like
+        buffer : writable bytes-like or array
             Where the bytes go. Yours again when the request is done; kept alive that long.
 
         Returns

@@ -31,8 +31,10 @@ cdef class TagSender(EngineCore):
             Where to, from `connect` or `get_endpoint_ids`.
         tag : int
             0 to 2**40 - 1, or all 64 bits with ``tag_scope="worker"``.
-        data : bytes-like
-            Any contiguous buffer, of any size, also empty. It must not change before this returns.
+        data : bytes-like or array
+            Any contiguous buffer, of any size, also empty; or an array that gives its memory by
+            DLPack or ``__cuda_array_interface__``, also memory of a GPU: what was launched before
+            in its stream is waited for. It must not change before this returns.
         timeout : float, optional
             Seconds; None waits for ever.
 
@@ -185,7 +187,7 @@ cdef class TagSender(EngineCore):
         ----------
         endpoint_id, tag
             As in `send_tag`.
-        data : bytes-like
+        data : bytes-like or array
             As in `send_tag`. It must not change until the request is done, and is kept alive that
             long, also if you drop the request.
 
@@ -316,7 +318,7 @@ cdef class TagSender(EngineCore):
         ----------
         tag : int
             As in `send_tag`.
-        data : bytes-like
+        data : bytes-like or array
             As in `send_tag`.
         timeout : float, optional
             Seconds for all together; None waits for ever.

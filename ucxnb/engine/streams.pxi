@@ -52,8 +52,8 @@ cdef class StreamEngine(BatchEngine):
         ----------
         endpoint_id : int
             Where to.
-        data : bytes-like
-            Any contiguous buffer, of any size, also empty. It must not change before this returns.
+        data : bytes-like or array
+            As in `send_tag`, of any size, also empty. It must not change before this returns.
         timeout : float, optional
             Seconds; None waits for ever.
 
@@ -93,7 +93,7 @@ cdef class StreamEngine(BatchEngine):
         ----------
         endpoint_id : int
             Where to.
-        data : bytes-like
+        data : bytes-like or array
             As in `send_stream`. It must not change until the request is done, and is kept alive
             that long, also if you drop the request.
 
@@ -132,8 +132,8 @@ cdef class StreamEngine(BatchEngine):
         ----------
         endpoint_id : int
             Where from. Each connection has one stream in each direction.
-        buffer : writable bytes-like
-            Where the bytes go: any contiguous buffer. Yours again when this returns or raises.
+        buffer : writable bytes-like or array
+            Where the bytes go, as in `receive_tag`. Yours again when this returns or raises.
         wait_all : bool
             Whether to wait until the buffer is full. Otherwise one byte is enough.
         timeout : float, optional
@@ -216,7 +216,8 @@ cdef class StreamEngine(BatchEngine):
     cdef object fill(self, Endpoint endpoint, ucxnb_reader_t *reader, int64_t deadline,
                      object timeout, bint wait):
         cdef int found = UCXNB_NO_MATCH, spin = True
-        if reader.capacity <= SMALL and not reader.on_gpu and ucxnb_nobody_drives(&self.engine.driver):
+        if (reader.capacity <= SMALL and not reader.on_gpu
+                and ucxnb_nobody_drives(&self.engine.driver)):
             found = ucxnb_look_soon(&self.engine.driver, ucxnb_read, reader,
                                     SOON_NS if wait else 0)
         if found == UCXNB_MATCHED:
@@ -274,7 +275,7 @@ cdef class StreamEngine(BatchEngine):
         ----------
         endpoint_id, wait_all
             As in `receive_stream`.
-        buffer : writable bytes-like
+        buffer : writable bytes-like or array
             Where the bytes go. Yours again when the request is done; until then it must not be
             used.
 
