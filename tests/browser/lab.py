@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nbformat
 from axe_playwright_python.sync_playwright import Axe
@@ -61,6 +63,7 @@ class LabServer:
     def running(self) -> Iterator[LabServer]:
         """Start the server, wait until it answers, and stop it at the end."""
         home = self.folder / "home"
+        self._set_up(home)
         settings = {
             "HOME": home,
             "IPYTHONDIR": home / "ipython",
@@ -68,10 +71,6 @@ class LabServer:
             "JUPYTER_DATA_DIR": home / "data",
             "JUPYTER_RUNTIME_DIR": home / "runtime",
         }
-        # Without this JupyterLab puts a question about news over the page.
-        folder = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         command = [
             *(sys.executable, "-m", "jupyter", self.program, "--no-browser", "--allow-root"),
             f"--port={self.url.rpartition(':')[2]}",
@@ -98,6 +97,28 @@ class LabServer:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+    def tidy(self) -> None:
+        """End all kernels, delete all notebooks and forget all settings, for the next test."""
+        for kernel in self._ask("GET", "/api/kernels"):
+            self._ask("DELETE", f"/api/kernels/{kernel['id']}")
+        for entry in self.notebooks.iterdir():  # the folder itself is the server's
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self._set_up(self.folder / "home")
+
+    def _ask(self, method: str, path: str) -> Any:
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(self.url + path, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or "null")
+
+    def _set_up(self, home: Path) -> None:
+        settings = home / "config" / "lab" / "user-settings"
+        shutil.rmtree(settings, ignore_errors=True)
+        # Without this JupyterLab puts a question about news over the page.
+        folder = settings / "@jupyterlab" / "apputils-extension"
+        folder.mkdir(parents=True)
+        (folder / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
 
     def _options(self, home: Path) -> list[str]:
         if self.program == "notebook":
@@ -203,12 +224,15 @@ def chromium_page(server: LabServer, width: int = 1280, height: int = 1000) -> I
 
 
 @contextlib.contextmanager
-def opened_lab(folder: Path, width: int = 1280, height: int = 1000) -> Iterator[LabPage]:
-    """Start JupyterLab and a browser; at the end nothing may have gone wrong in the page."""
-    with LabServer(folder).running() as server, chromium_page(server, width, height) as page:
-        yield page
-        assert not page.errors
-        assert not page.outside, "the page asked for something outside the server"
+def flawless_page(server: LabServer, width: int = 1280, height: int = 1000) -> Iterator[LabPage]:
+    """Open a fresh browser; at the end nothing may have gone wrong in the page."""
+    try:
+        with chromium_page(server, width, height) as page:
+            yield page
+            assert not page.errors
+            assert not page.outside, "the page asked for something outside the server"
+    finally:
+        server.tidy()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, LabPage, opened_lab, serious_faults
+from lab import CHROMIUM, LabPage, LabServer, flawless_page, serious_faults
 from playwright.sync_api import expect
 from plots import plot_model, source_columns, wait_for_plots
 
@@ -45,8 +45,8 @@ first.close(); second.close(); peer.close()
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabPage]:
-    with opened_lab(tmp_path, width=1600, height=1300) as page:
+def lab(lab_server: LabServer) -> Iterator[LabPage]:
+    with flawless_page(lab_server, width=1600, height=1300) as page:
         yield page
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -20,14 +18,6 @@ pytestmark = [
 ]
 
 TITLE = "UCX control room"
-
-
-@contextlib.contextmanager
-def server_page(folder: Path, program: str) -> Iterator[LabPage]:
-    with LabServer(folder, program).running() as server, chromium_page(server) as lab:
-        yield lab
-        assert not lab.errors
-        assert not lab.outside, "the page asked for something outside the server"
 
 
 def use_the_room(page: Page) -> None:
@@ -50,37 +40,34 @@ def choose_in_palette(page: Page) -> None:
     page.locator(".lm-CommandPalette-item", has_text=TITLE).click()
 
 
-def test_the_tile_opens_a_control_room_in_the_folder_of_the_launcher(tmp_path: Path) -> None:
-    with server_page(tmp_path, "lab") as lab:
-        (lab.server.notebooks / "deep er").mkdir()
-        lab.page.goto(f"{lab.server.url}/lab/tree/deep%20er?token={lab.server.token}&reset")
-        lab.page.locator(".jp-LauncherCard", has_text=TITLE).click()
-        use_the_room(lab.page)
-        assert (lab.server.notebooks / "deep er" / "Untitled.ipynb").is_file()
+def test_the_tile_opens_a_control_room_in_the_folder_of_the_launcher(lab: LabPage) -> None:
+    (lab.server.notebooks / "deep er").mkdir()
+    lab.page.goto(f"{lab.server.url}/lab/tree/deep%20er?token={lab.server.token}&reset")
+    lab.page.locator(".jp-LauncherCard", has_text=TITLE).click()
+    use_the_room(lab.page)
+    assert (lab.server.notebooks / "deep er" / "Untitled.ipynb").is_file()
 
 
-def test_the_palette_opens_one_after_another(tmp_path: Path) -> None:
-    with server_page(tmp_path, "lab") as lab:
-        lab.page.goto(f"{lab.server.url}/lab?token={lab.server.token}&reset")
-        lab.page.wait_for_selector(".jp-LauncherCard")
-        for name in ("Untitled.ipynb", "Untitled1.ipynb"):
-            choose_in_palette(lab.page)
-            lab.page.wait_for_selector(f".lm-TabBar-tab.jp-mod-current:has-text('{name}')")
-            expect(lab.page.locator(".ucxnb-room").locator("visible=true")).to_be_visible(
-                timeout=60_000
-            )
+def test_the_palette_opens_one_after_another(lab: LabPage) -> None:
+    lab.page.goto(f"{lab.server.url}/lab?token={lab.server.token}&reset")
+    lab.page.wait_for_selector(".jp-LauncherCard")
+    for name in ("Untitled.ipynb", "Untitled1.ipynb"):
+        choose_in_palette(lab.page)
+        lab.page.wait_for_selector(f".lm-TabBar-tab.jp-mod-current:has-text('{name}')")
+        expect(lab.page.locator(".ucxnb-room").locator("visible=true")).to_be_visible(
+            timeout=60_000
+        )
 
 
-def test_a_notebook_that_is_opened_again_does_not_run_by_itself(tmp_path: Path) -> None:
-    with server_page(tmp_path, "lab") as lab:
-        lab.page.goto(f"{lab.server.url}/lab?token={lab.server.token}&reset")
-        lab.page.locator(".jp-LauncherCard", has_text=TITLE).click()
-        expect(lab.page.locator(".ucxnb-room")).to_be_visible(timeout=60_000)
-        saved = nbformat.read(lab.server.notebooks / "Untitled.ipynb", as_version=4)
-        nbformat.validate(saved)
-        lab.open("Untitled.ipynb", [saved.cells[0].source])
-        lab.page.wait_for_timeout(2000)
-        expect(lab.page.locator(".ucxnb-room")).to_have_count(0)
+def test_a_notebook_that_is_opened_again_does_not_run_by_itself(lab: LabPage) -> None:
+    lab.page.goto(f"{lab.server.url}/lab?token={lab.server.token}&reset")
+    lab.page.locator(".jp-LauncherCard", has_text=TITLE).click()
+    expect(lab.page.locator(".ucxnb-room")).to_be_visible(timeout=60_000)
+    saved = nbformat.read(lab.server.notebooks / "Untitled.ipynb", as_version=4)
+    nbformat.validate(saved)
+    lab.open("Untitled.ipynb", [saved.cells[0].source])
+    lab.page.wait_for_timeout(2000)
+    expect(lab.page.locator(".ucxnb-room")).to_have_count(0)
 
 
 @pytest.mark.parametrize("way", ["palette", "menu"])

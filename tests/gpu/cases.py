@@ -365,6 +365,11 @@ def test_an_array_with_gaps_is_refused(joined, gpu):
         joined.left.send_tag(joined.there, 1, array)
 
 
+def test_a_shape_below_nothing_is_refused(joined, gpu):
+    with pytest.raises(InvalidBufferError, match="no extent is below 0"):
+        joined.left.send_tag(joined.there, 1, gpu(b"abc", shape=(-3,)))
+
+
 def test_memory_that_was_freed_is_an_error(joined):
     array = GpuArray(b"abc")
     array.free()

@@ -104,6 +104,8 @@ cdef class ArrayMemory:
     cdef int fill(self, Py_buffer *view, bint writable, bint strided) except -1:
         cdef object inner = self.itemsize
         cdef Py_ssize_t i, ndim = len(self.shape)
+        if any(extent < 0 for extent in self.shape):
+            raise InvalidBufferError(f"its shape is {self.shape}: no extent is below 0")
         if writable and self.readonly:
             raise InvalidBufferError("a writable array is needed, and this is read-only")
         if not strided and not self.is_contiguous():
