@@ -17,7 +17,7 @@ TIMEOUT = 60
 ROUNDS = 1000
 SLICES = 20
 # A round trip takes some microseconds, a slice some milliseconds.
-FRACTION = 0.1
+FRACTION = 0.25  # one that waits for the other's slice to end takes half of one, or more
 MESSAGE = b"8 bytes."
 
 

@@ -15,15 +15,27 @@ cdef class Endpoint:
     cdef public object peer_address, peer_name, direction, state, since, reason
     cdef public object received_there  # messages and bytes, as the peer says
     cdef public bint closed_by_me
-    cdef public object features  # that the peer has switched on: names
-
+    cdef tuple names_of_features
+    cdef bint has_stream, has_rma  # as far as is known
     cdef dict remotes  # memory of the peer's, by key
 
     def __cinit__(self):
+        self.features = None
         self.remotes = {}
 
     def __dealloc__(self):
         ucxnb_free_stream(&self.ucp)
+
+    @property
+    def features(self):
+        """Names of what the peer has switched on; None as long as that is not known."""
+        return self.names_of_features
+
+    @features.setter
+    def features(self, names):
+        self.names_of_features = names
+        self.has_stream = names is None or "stream" in names
+        self.has_rma = names is None or "rma" in names
 
     @property
     def failure(self):

@@ -219,7 +219,17 @@ cdef bytes checked_key(object key):
     return plain
 
 
-cdef uint64_t checked_offset(object offset) except? 0xdead:
+cdef inline uint64_t checked_offset(object offset) except? 0xdead:
+    cdef uint64_t plain
+    if type(offset) is int:
+        plain = PyLong_AsUnsignedLongLong(offset)
+        if plain >> 63 == 0:
+            return plain
+        PyErr_Clear()  # too large, or negative
+    return converted_offset(offset)
+
+
+cdef uint64_t converted_offset(object offset) except? 0xdead:
     cdef object number
     try:
         number = operator.index(offset)
@@ -426,7 +436,7 @@ cdef class RmaEngine(StreamEngine):
         endpoint = self.find_endpoint(endpoint_id)
         if endpoint.ucp.state != UCXNB_OPEN:
             raise ended_error(endpoint)
-        if endpoint.features is not None and "rma" not in endpoint.features:
+        if not endpoint.has_rma:
             raise FeatureDisabledError(
                 f"{endpoint.text()}: one-sided memory is switched off there; it needs "
                 "enable_rma=True"

@@ -22,7 +22,7 @@ cdef class StreamEngine(BatchEngine):
         endpoint = self.find_endpoint(endpoint_id)
         if endpoint.closed_by_me:
             raise ended_error(endpoint)
-        if endpoint.features is not None and "stream" not in endpoint.features:
+        if not endpoint.has_stream:
             raise FeatureDisabledError(
                 f"{endpoint.text()}: streams are switched off there; it needs enable_stream=True"
             )
