@@ -9,13 +9,14 @@ from thread_stress import stress
 
 SECONDS = 60 if os.environ.get("UCXNB_THOROUGH") else 20
 THREADS = 16
+COUNTED = ("connections", "visits", "listeners", "reads", "streamed", "reached")
 
 
 @pytest.mark.reliability
 @pytest.mark.timeout(300)
 def test_threads_that_do_everything_at_once(saw):
     counts = stress(SECONDS, THREADS)
-    assert min(counts[name] for name in ("connections", "visits", "listeners", "reads")) > 10
+    assert min(counts[name] for name in COUNTED) > 10
     saw(
         "threads",
         f"{THREADS} threads send and receive on one worker for {SECONDS} s, in all the ways there "

@@ -20,6 +20,7 @@ from ucxnb import (
     BroadcastError,
     EndpointError,
     OperationTimeoutError,
+    RemoteKeyError,
     RequestCancelledError,
     ThreadMode,
     UcxWorker,
@@ -48,14 +49,17 @@ def content(tag: int, number: int) -> bytes:
 
 
 def echo(channel) -> None:
-    """Send every message back, in order."""
-    with UcxWorker(thread_mode=ThreadMode.MULTI) as worker:
-        channel.send(worker.create_listener().address)
+    """Send every message back, in order, and the first peer's stream; and lend memory."""
+    with UcxWorker(thread_mode=ThreadMode.MULTI) as worker, UcxWorker(enable_rma=True) as lender:
+        channel.send((worker.create_listener().address, lender.create_listener().address))
         threads = [threading.Thread(target=echo_tags, args=(worker, k)) for k in range(ECHOES)]
+        threads.append(threading.Thread(target=echo_stream, args=(worker,)))
+        threads.append(threading.Thread(target=lend, args=(lender,)))
         for thread in threads:
             thread.start()
         channel.receive(3600)
         worker.close()
+        lender.close()
         for thread in threads:
             thread.join()
 
@@ -71,6 +75,35 @@ def echo_tags(worker: UcxWorker, low_bits: int) -> None:
                 continue  # that peer has left already
 
 
+def echo_stream(worker: UcxWorker) -> None:
+    buffer = bytearray(50_000)
+    with contextlib.suppress(WorkerClosedError, EndpointError):
+        while not worker.get_endpoint_ids():
+            time.sleep(0.01)
+        first = worker.get_endpoint_ids()[0]
+        while True:
+            nbytes = worker.receive_stream(first, buffer)
+            worker.send_stream(first, memoryview(buffer)[:nbytes])
+
+
+def lend(lender: UcxWorker) -> None:
+    """Give new memory to everyone who asks, and close what comes back."""
+    lent = {}
+    with contextlib.suppress(WorkerClosedError, EndpointError):
+        while True:
+            message = lender.receive_message(None, 0, tag_mask=0)
+            if message.tag == BROADCAST:
+                continue
+            if message.data:
+                lent.pop(message.data).close(timeout=PATIENCE)
+                answer = b"closed"
+            else:
+                memory = lender.allocate(8 + max(SIZES))
+                answer = memory.remote_key()
+                lent[answer] = memory
+            lender.send_tag(message.endpoint_id, message.tag, answer)
+
+
 # ---- this side ----
 
 
@@ -81,12 +114,12 @@ class Crowd:
     ----------
     worker : UcxWorker
         In `ThreadMode.MULTI`, listening.
-    address : str
-        Of `echo`.
+    address, lender : str
+        Of `echo`, and of the one there who lends memory.
     """
 
-    def __init__(self, worker: UcxWorker, address: str) -> None:
-        self.worker, self.address = worker, address
+    def __init__(self, worker: UcxWorker, address: str, lender: str) -> None:
+        self.worker, self.address, self.lender = worker, address, lender
         self.endpoint_id = worker.connect(address)
         self.done = threading.Event()
         self.problems: list[BaseException] = []
@@ -99,6 +132,9 @@ class Crowd:
             (self.block, self.poll, self.request, self.await_all, self.send_rows, self.hurry)
         )
         others = (
+            self.stream,
+            self.reach,
+            self.reach,
             self.connect,
             self.connect,
             self.visit,
@@ -226,6 +262,47 @@ class Crowd:
             self._count(sent=1, received=1)
             yield
 
+    # these exchange what has no tag
+
+    def stream(self, tag: int) -> Iterator[None]:
+        worker, endpoint_id = self.worker, self.endpoint_id
+        for number in itertools.count():
+            data = content(tag, number)
+            worker.send_stream(endpoint_id, data, timeout=PATIENCE)
+            got = bytearray(len(data))
+            rest = memoryview(got)
+            while rest:
+                worker.ireceive_stream(endpoint_id, bytearray(100))  # and dropped
+                with contextlib.suppress(OperationTimeoutError):
+                    worker.receive_stream(endpoint_id, bytearray(len(data) + 1), True, timeout=0)
+                rest = rest[worker.receive_stream(endpoint_id, rest, timeout=PATIENCE) :]
+            assert got == data, f"part {number} of the stream"
+            self._count(streamed=1)
+            yield
+
+    def reach(self, tag: int) -> Iterator[None]:
+        """Reach memory of a peer that is new each time, and closed in the end."""
+        worker = self.worker
+        there = worker.connect(self.lender, timeout=PATIENCE)
+        for number in itertools.count():
+            data = content(tag, number)
+            worker.send_tag(there, tag, b"")
+            key = worker.receive_tag(there, tag, timeout=PATIENCE)
+            worker.put(there, data, key, 8, timeout=PATIENCE)
+            worker.flush(there, timeout=PATIENCE)
+            got = bytearray(len(data))
+            worker.iget(there, got, key, 8).wait(PATIENCE)
+            assert got == data, f"memory {number}"
+            assert worker.fetch_add(there, key, 0, 5, timeout=PATIENCE) == 0
+            assert worker.compare_swap(there, key, 0, 5, 7, timeout=PATIENCE) == 5
+            worker.send_tag(there, tag, key)
+            assert worker.receive_tag(there, tag, timeout=PATIENCE) == b"closed"
+            try:
+                worker.put(there, b"stray", key, timeout=PATIENCE)
+            except RemoteKeyError:
+                self._count(sent=2, received=2, reached=1)
+            yield
+
     # and these disturb them
 
     def connect(self, tag: int) -> Iterator[None]:
@@ -332,8 +409,8 @@ def stress(seconds: float, exchanging: int) -> Counter[str]:
 
     with children() as start:
         other_side = start(echo)
-        with UcxWorker(thread_mode=ThreadMode.MULTI) as worker:
-            crowd = Crowd(worker, other_side.receive())
+        with UcxWorker(thread_mode=ThreadMode.MULTI, enable_rma=True) as worker:
+            crowd = Crowd(worker, *other_side.receive())
             counts = crowd.run(seconds, exchanging)
             stats = worker.stats()
             assert stats.messages_received == counts["received"]
