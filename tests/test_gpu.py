@@ -29,7 +29,7 @@ def has_driver():
 
 
 def run_cases(environment):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
     return subprocess.run(
         command,
         env={**os.environ, **environment},

@@ -342,7 +342,8 @@ def test_what_you_closed_cannot_be_used(joined):
 
 
 def sending_for_ever(channel, address):
-    with UcxWorker(ucx_options={"TLS": "tcp,self"}) as worker:
+    # What is sent to it, and it never reads, cannot all leave.
+    with UcxWorker(ucx_options={"TLS": "tcp,self"}, max_unexpected_bytes=1 << 20) as worker:
         endpoint_id = worker.connect(address)
         worker.send_stream(endpoint_id, b"begin")
         channel.send(None)

@@ -23,19 +23,22 @@ cdef extern from *:
 cdef inline int export_buffer(object data, Py_buffer *view, bint writable, EngineCore engine,
                               int shape=0) except -1:
     """Borrow the memory of `data`; the caller releases it. `type_of` tells whose memory it is."""
+    cdef bint is_buffer = True
     if type(data) is bytes and not writable and shape == PyBUF_SIMPLE:
         ucxnb_view_bytes(data, view)
         return 0
     try:
         PyObject_GetBuffer(data, view, shape | (PyBUF_WRITABLE if writable else PyBUF_SIMPLE))
     except TypeError:
-        return export_array(data, view, writable, shape != PyBUF_SIMPLE, engine)
+        is_buffer = False
     except (BufferError, ValueError) as error:
         kind = "writable, contiguous" if writable else "contiguous"
         raise InvalidBufferError(
             f"a {kind} buffer is needed: {error}; copy it first, as in bytearray(data) or "
             "numpy.ascontiguousarray(array)"
         ) from None
+    if not is_buffer:
+        return export_array(data, view, writable, shape != PyBUF_SIMPLE, engine)
     if type(data) is not bytes and type(data) is not bytearray and view.itemsize >= 8:
         try:
             if holds_objects(data):
