@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import threading
 import time
 import weakref
@@ -153,6 +154,17 @@ def test_the_threads_context_is_left_alone(joined, gpu):
     thread.join()
     assert seen == [device_count() - 1]
     assert joined.right.receive_tag(joined.here, 1, timeout=WAIT) == b"abc"
+
+
+def test_sends_that_wait_for_the_peer_to_receive(gpu):
+    with UcxWorker() as left, UcxWorker(max_unexpected_bytes=1 << 16) as right:
+        joined = Joined(left, right)
+        content = os.urandom(30_000)
+        sends = [left.isend_tag(joined.there, 1, gpu(content)) for _ in range(10)]
+        assert left.stats().sends_held > 0
+        for send in sends:
+            assert right.receive_tag(joined.here, 1, timeout=WAIT) == content
+            send.wait(WAIT)
 
 
 def test_a_broadcast_goes_out_of_a_gpu(joined, gpu):
@@ -443,6 +455,39 @@ def sink(channel):
     with UcxWorker(ucx_options={"TLS": TLS["tcp"]}) as worker:
         channel.send(worker.create_listener().address)
         channel.receive()
+
+
+def sender(channel, content):
+    """Begin to send, over TCP: all but the announcement waits for the receive."""
+    with UcxWorker(ucx_options={"TLS": TLS["tcp"]}) as worker:
+        channel.send(worker.create_listener().address)
+        channel.receive()
+        send = worker.isend_tag(worker.get_endpoint_ids()[0], 1, content)
+        worker.send_tag(worker.get_endpoint_ids()[0], 2, b"announced")
+        channel.send(None)
+        send.wait(WAIT)
+        channel.receive()
+
+
+def test_a_receive_that_goes_on_into_memory_that_overlaps(start_child, gpu):
+    content = os.urandom(4_000_000)
+    child = start_child(sender, content)
+    with UcxWorker(ucx_options={"TLS": TLS["tcp"]}) as worker:
+        there = worker.connect(child.receive())
+        child.send(None)
+        child.receive()
+        assert worker.receive_tag(there, 2, timeout=WAIT) == b"announced"
+        array = gpu(bytes(len(content) + 500))
+        child.kill(signal.SIGSTOP)
+        go_on = threading.Timer(0.3, child.kill, (signal.SIGCONT,))
+        with pytest.raises(OperationTimeoutError, match="not all came in time"):
+            worker.receive_tag(there, 1, array.part(0, len(content)), timeout=0.1)
+        go_on.start()
+        nbytes = worker.receive_tag(there, 1, array.part(500, len(content)), timeout=WAIT)
+        assert nbytes == len(content)
+        assert array.read()[500:] == content
+        go_on.join()
+        child.send("end")
 
 
 def test_a_peer_that_dies_while_it_is_sent_an_array(start_child, gpu):

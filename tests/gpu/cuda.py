@@ -77,6 +77,12 @@ class GpuArray:
             "stream": None if self.stream is None else self.stream.value,
         }
 
+    def part(self, start, nbytes):
+        """A part of the same memory, as another array."""
+        whole = self.__cuda_array_interface__
+        interface = {**whole, "shape": (nbytes,), "data": (self.address.value + start, False)}
+        return type("Part", (), {"__cuda_array_interface__": interface})()
+
     def read(self):
         """Copy it to the host."""
         content = ctypes.create_string_buffer(self.nbytes)

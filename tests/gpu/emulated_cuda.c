@@ -550,6 +550,9 @@ result_t cuStreamWaitEvent(void *stream, event_t *event, unsigned flags)
 
 result_t cuMemcpyAsync(address_t target, address_t source, size_t length, void *stream)
 {
+    if (target < source + length && source < target + length) {
+        return INVALID_VALUE; /* a real one makes something of it, and does not say what */
+    }
     return launch(stream, (work_t){.kind = COPY, .target = reach(target), .source = reach(source),
                                    .length = length});
 }

@@ -13,17 +13,17 @@ from ucxnb.stats import TrafficStats, WorkerStats
 
 MAX_ENDPOINT_ID: int
 
-class DlpackArray(Protocol):
+class _DlpackArray(Protocol):
     @property
     def __dlpack__(self) -> Any: ...
     @property
     def __dlpack_device__(self) -> Any: ...
 
-class CudaArray(Protocol):
+class _CudaArray(Protocol):
     @property
     def __cuda_array_interface__(self) -> Any: ...
 
-Memory: TypeAlias = Buffer | DlpackArray | CudaArray
+_Memory: TypeAlias = Buffer | _DlpackArray | _CudaArray
 
 def load_ucp() -> str: ...
 def mark_toolkit_thread(mark: bool = True) -> bool: ...
@@ -113,12 +113,12 @@ class EngineCore:
 
 class TagSender(EngineCore):
     def send_tag(
-        self, endpoint_id: int, tag: int, data: Memory, *, timeout: float | None = None
+        self, endpoint_id: int, tag: int, data: _Memory, *, timeout: float | None = None
     ) -> None: ...
     def broadcast_tag(
-        self, tag: int, data: Memory, *, timeout: float | None = None
+        self, tag: int, data: _Memory, *, timeout: float | None = None
     ) -> list[int]: ...
-    def isend_tag(self, endpoint_id: int, tag: int, data: Memory) -> Request: ...
+    def isend_tag(self, endpoint_id: int, tag: int, data: _Memory) -> Request: ...
     def _isend_parts(self, endpoint_id: int, tag: int, parts: list[memoryview]) -> Request: ...
 
 class TagReceiver(TagSender):
@@ -137,7 +137,7 @@ class TagReceiver(TagSender):
         self,
         endpoint_id: int | None,
         tag: int,
-        buffer: Memory,
+        buffer: _Memory,
         *,
         timeout: float | None = None,
         tag_mask: int | None = None,
@@ -156,7 +156,7 @@ class TagReceiver(TagSender):
         self,
         endpoint_id: int | None,
         tag: int,
-        buffer: Memory,
+        buffer: _Memory,
         *,
         tag_mask: int | None = None,
     ) -> int | None: ...
@@ -164,7 +164,7 @@ class TagReceiver(TagSender):
         self,
         endpoint_id: int | None,
         tag: int,
-        buffer: Memory | None = None,
+        buffer: _Memory | None = None,
         *,
         timeout: float | None = None,
         tag_mask: int | None = None,
@@ -173,7 +173,7 @@ class TagReceiver(TagSender):
         self,
         endpoint_id: int | None,
         tag: int,
-        buffer: Memory | None = None,
+        buffer: _Memory | None = None,
         *,
         tag_mask: int | None = None,
     ) -> Message | None: ...
@@ -181,7 +181,7 @@ class TagReceiver(TagSender):
         self,
         endpoint_id: int | None,
         tag: int,
-        buffer: Memory | None = None,
+        buffer: _Memory | None = None,
         *,
         tag_mask: int | None = None,
     ) -> Request: ...
@@ -190,7 +190,7 @@ class BatchEngine(TagReceiver):
     def send_tags(
         self,
         endpoint_id: int,
-        messages: Iterable[tuple[int, Memory]],
+        messages: Iterable[tuple[int, _Memory]],
         *,
         timeout: float | None = None,
     ) -> None: ...
@@ -198,7 +198,7 @@ class BatchEngine(TagReceiver):
         self,
         endpoint_id: int,
         tags: int | Sequence[int] | Buffer,
-        array: Memory,
+        array: _Memory,
         *,
         timeout: float | None = None,
     ) -> None: ...
@@ -209,7 +209,7 @@ class BatchEngine(TagReceiver):
         self,
         endpoint_id: int | None,
         tags: int | Sequence[int] | Buffer,
-        array: Memory,
+        array: _Memory,
         *,
         timeout: float | None = None,
     ) -> None: ...
@@ -217,20 +217,20 @@ class BatchEngine(TagReceiver):
 class StreamEngine(BatchEngine):
     def _check_stream(self, endpoint_id: int) -> None: ...
     def send_stream(
-        self, endpoint_id: int, data: Memory, *, timeout: float | None = None
+        self, endpoint_id: int, data: _Memory, *, timeout: float | None = None
     ) -> None: ...
-    def isend_stream(self, endpoint_id: int, data: Memory) -> Request: ...
+    def isend_stream(self, endpoint_id: int, data: _Memory) -> Request: ...
     def receive_stream(
         self,
         endpoint_id: int,
-        buffer: Memory,
+        buffer: _Memory,
         wait_all: bool = False,
         *,
         timeout: float | None = None,
     ) -> int: ...
-    def try_receive_stream(self, endpoint_id: int, buffer: Memory) -> int | None: ...
+    def try_receive_stream(self, endpoint_id: int, buffer: _Memory) -> int | None: ...
     def ireceive_stream(
-        self, endpoint_id: int, buffer: Memory, wait_all: bool = False
+        self, endpoint_id: int, buffer: _Memory, wait_all: bool = False
     ) -> Request: ...
 
 class RegisteredMemory(Buffer):
@@ -265,7 +265,7 @@ class RmaEngine(StreamEngine):
         self,
         context: object,
         handle: int,
-        buffer: Memory | None,
+        buffer: _Memory | None,
         nbytes: int,
         writable: bool | None,
     ) -> RegisteredMemory: ...
@@ -292,7 +292,7 @@ class RmaEngine(StreamEngine):
     def put(
         self,
         endpoint_id: int,
-        data: Memory,
+        data: _Memory,
         remote: bytes | RemoteMemory,
         offset: int = 0,
         *,
@@ -301,17 +301,17 @@ class RmaEngine(StreamEngine):
     def get(
         self,
         endpoint_id: int,
-        buffer: Memory,
+        buffer: _Memory,
         remote: bytes | RemoteMemory,
         offset: int = 0,
         *,
         timeout: float | None = None,
     ) -> int: ...
     def iput(
-        self, endpoint_id: int, data: Memory, remote: bytes | RemoteMemory, offset: int = 0
+        self, endpoint_id: int, data: _Memory, remote: bytes | RemoteMemory, offset: int = 0
     ) -> Request: ...
     def iget(
-        self, endpoint_id: int, buffer: Memory, remote: bytes | RemoteMemory, offset: int = 0
+        self, endpoint_id: int, buffer: _Memory, remote: bytes | RemoteMemory, offset: int = 0
     ) -> Request: ...
     def atomic_add(
         self,

@@ -214,10 +214,10 @@ static ucs_status_t copy_on_gpu(char *target, const char *source, size_t length)
 
     if (ucxnb_find_gpu_memory(target, &memory) != NULL &&
         ucxnb_find_gpu_memory(source, &memory) != NULL) {
-        return UCS_ERR_IO_ERROR;
+        return UCS_ERR_INVALID_ADDR;
     }
     if (target >= source + length || source >= target + length) {
-        return copy_in(memory.context, target, source, length) == 0 ? UCS_OK : UCS_ERR_IO_ERROR;
+        return copy_in(memory.context, target, source, length) == 0 ? UCS_OK : UCS_ERR_INVALID_ADDR;
     }
     between = malloc(length);
     if (between == NULL) {
@@ -226,7 +226,7 @@ static ucs_status_t copy_on_gpu(char *target, const char *source, size_t length)
     result = copy_in(memory.context, between, source, length);
     result = result != 0 ? result : copy_in(memory.context, target, between, length);
     free(between);
-    return result == 0 ? UCS_OK : UCS_ERR_IO_ERROR;
+    return result == 0 ? UCS_OK : UCS_ERR_INVALID_ADDR;
 }
 
 ucs_status_t ucxnb_copy(void *target, const void *source, size_t length, int on_gpu)

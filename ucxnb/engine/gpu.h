@@ -28,7 +28,8 @@ const char *ucxnb_await_gpu_stream(void *context, uintptr_t stream);
 const char *ucxnb_waiting_gpu_stream(int device, void **context, uintptr_t *stream);
 
 /* Copy `length` bytes, which may overlap. `on_gpu`: one end, or both, may be memory of a GPU; what is
- * launched in anybody's streams is not waited for. */
+ * launched in anybody's streams is not waited for. UCS_ERR_INVALID_ADDR if the driver refuses: no
+ * fault of a peer's, as an I/O error would say. */
 ucs_status_t ucxnb_copy(void *target, const void *source, size_t length, int on_gpu);
 
 #endif
