@@ -300,7 +300,10 @@ class Crowd:
             try:
                 worker.put(there, b"stray", key, timeout=PATIENCE)
             except RemoteKeyError:
-                self._count(sent=2, received=2, reached=1)
+                pass
+            else:
+                raise AssertionError(f"memory {number} was closed, and is written to")
+            self._count(sent=2, received=2, reached=1)
             yield
 
     # and these disturb them
