@@ -27,6 +27,8 @@ pickled, with their attributes::
     ├── BroadcastError                    ConnectionError      .delivered, .failed
     ├── RequestCancelledError             CancelledError       of concurrent.futures
     ├── UsageError                        ValueError           a console command, with .usage
+    ├── ClusterError                      RuntimeError         some workers failed; .failed
+    ├── WorkerLostError                   ConnectionResetError     a Dask worker is gone; .worker
     ├── RecordingError                    ValueError           a file that is no recording
     ├── OperationTimeoutError             TimeoutError         a wait ran out of time
     │   ├── ConnectTimeoutError                                connect() did
@@ -55,6 +57,7 @@ __all__ = [
     "AuthenticationError",
     "BroadcastError",
     "BufferTooSmallError",
+    "ClusterError",
     "ConfigError",
     "ConnectRefusedError",
     "ConnectTimeoutError",
@@ -88,6 +91,7 @@ __all__ = [
     "UntrustedPeersError",
     "UsageError",
     "WorkerClosedError",
+    "WorkerLostError",
 ]
 
 
@@ -243,6 +247,42 @@ class UsageError(UcxnbError, ValueError):
     def __init__(self, message: str, usage: str = "") -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class ClusterError(UcxnbError, RuntimeError):
+    """Workers of a `UcxCluster` did not do what they were asked to; the others did.
+
+    Attributes
+    ----------
+    results : dict of str to object
+        What the others gave, by Dask's address.
+    failed : dict of str to Exception
+        The error of each that failed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        results: dict[str, object] | None = None,
+        failed: dict[str, Exception] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.results = results or {}
+        self.failed = failed or {}
+
+
+class WorkerLostError(UcxnbError, ConnectionResetError):
+    """A Dask worker died, left, or cannot be reached.
+
+    Attributes
+    ----------
+    worker : str
+        Its address.
+    """
+
+    def __init__(self, message: str, worker: str = "") -> None:
+        super().__init__(message)
+        self.worker = worker
 
 
 class RecordingError(UcxnbError, ValueError):

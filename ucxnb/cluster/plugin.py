@@ -1,0 +1,299 @@
+"""What Dask runs in each of its workers: a plugin that holds a member, and the calls to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+from distributed.comm import get_address_host
+from distributed.utils import get_ip_interface
+
+from ..errors import ClusterError, UcxnbError
+from .member import Member, Outcome
+from .sample import MemberSample
+
+__all__ = [
+    "Contact",
+    "UcxnbPlugin",
+    "abort",
+    "connect",
+    "describe",
+    "drop",
+    "forget",
+    "perform",
+    "sample",
+]
+
+_SET_UP_PATIENCE = 30.0  # seconds for a plugin to be there after its worker is
+_LOOK_EVERY = 15.0  # seconds between two looks at whether the owner is still there
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How a member is reached.
+
+    Attributes
+    ----------
+    address : str
+        Of its Dask worker.
+    ucx_address : str
+        Where its `UcxWorker` listens.
+    name, host, pid : str, str, int
+        Of the Dask worker.
+    token : str
+        As `Member.token`.
+    """
+
+    address: str
+    ucx_address: str
+    name: str
+    host: str
+    pid: int
+    token: str
+
+
+class UcxnbPlugin(WorkerPlugin):
+    """Start a member in each Dask worker, also in those that come later.
+
+    Parameters
+    ----------
+    name : str
+        Of the plugin.
+    auth_key : str
+        What members prove to each other.
+    interface : str or None
+        The network interface to listen on; None for the one that Dask uses.
+    fields : mapping
+        Fields of the `WorkerConfig` of each worker.
+    orphaned_after : float
+        Seconds without a word of the cluster's owner after which a member closes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        auth_key: str,
+        interface: str | None,
+        fields: Mapping[str, Any],
+        orphaned_after: float,
+    ) -> None:
+        self.name = name
+        self._auth_key = auth_key
+        self._interface = interface
+        self._fields = dict(fields)
+        self._orphaned_after = orphaned_after
+        self._member: Member | None = None
+        self._why_not = ""
+        self._heard = 0.0
+        self._watch: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_starting", "_watch")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._starting = asyncio.Lock()
+        self._watch = None
+
+    async def setup(self, worker: Worker) -> None:
+        """Start the member. What fails here is told when it is asked for."""
+        worker.handlers[_handler(self.name)] = self._on_asked_to_dial
+        self._watch = asyncio.create_task(self._watch_owner())
+        await self.start(worker)
+
+    async def start(self, worker: Worker) -> None:
+        """Start the member, unless it runs."""
+        self._heard = time.monotonic()
+        async with self._starting:
+            if self._member is not None:
+                return
+            loop = asyncio.get_running_loop()
+
+            def ask(address: str) -> None:
+                asyncio.run_coroutine_threadsafe(_ask(worker, address, self.name), loop)
+
+            try:
+                host = (
+                    get_ip_interface(self._interface)
+                    if self._interface
+                    else get_address_host(worker.contact_address)
+                )
+                self._member = await asyncio.to_thread(
+                    Member, worker.contact_address, host, self._auth_key, self._fields, ask
+                )
+                self._why_not = ""
+            except (UcxnbError, OSError, ValueError) as error:
+                self._why_not = f"{type(error).__name__}: {error}"
+
+    async def teardown(self, worker: Worker) -> None:
+        """Close the member."""
+        worker.handlers.pop(_handler(self.name), None)
+        if self._watch is not None:
+            self._watch.cancel()
+        await self._close_member()
+
+    def member(self, token: str | None = None) -> Member:
+        """Give the member, and note that the owner is there.
+
+        Raises
+        ------
+        ClusterError
+            There is none, or another than the one that is meant.
+        """
+        self._heard = time.monotonic()
+        if self._member is None:
+            raise ClusterError(f"no UCX worker could be started: {self._why_not or 'it is closed'}")
+        if token is not None and token != self._member.token:
+            raise ClusterError(f"{self._member.address} was started anew meanwhile")
+        return self._member
+
+    async def _close_member(self) -> None:
+        member, self._member = self._member, None
+        if member is not None:
+            await asyncio.to_thread(member.close)
+
+    async def _watch_owner(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LOOK_EVERY, self._orphaned_after / 4))
+            if time.monotonic() - self._heard > self._orphaned_after:
+                await self._close_member()
+
+    async def _on_asked_to_dial(self, address: str) -> None:
+        await asyncio.to_thread(self.member().endpoint_to, address)
+
+
+def _handler(name: str) -> str:
+    return f"{name}-dial".replace("-", "_")
+
+
+async def _ask(worker: Worker, address: str, name: str) -> None:
+    """Ask another Dask worker to let its member dial this one's."""
+    async with worker.rpc(address) as other:
+        await getattr(other, _handler(name))(address=worker.contact_address)
+
+
+# ---- what a cluster's owner runs in Dask workers, by `Client.run` ----
+
+
+async def describe(name: str, dask_worker: Worker) -> Contact:
+    """Tell how this worker's member is reached; start it if it had been given up."""
+    end = time.monotonic() + _SET_UP_PATIENCE
+    while not isinstance(plugin := dask_worker.plugins.get(name), UcxnbPlugin):
+        if time.monotonic() > end:
+            raise ClusterError("the plugin of ucxnb is not in this worker")
+        await asyncio.sleep(0.02)
+    await plugin.start(dask_worker)
+    member = plugin.member()
+    return Contact(
+        dask_worker.contact_address,
+        member.ucx_address,
+        str(dask_worker.name),
+        get_address_host(dask_worker.contact_address),
+        os.getpid(),
+        member.token,
+    )
+
+
+async def connect(
+    name: str, token: str, contacts: Mapping[str, str], addresses: tuple[str, ...],
+    dask_worker: Worker,
+) -> dict[str, str]:  # fmt: skip
+    """Connect a member to others; tell which could not be reached, and why."""
+    member = _member(dask_worker, name, token)
+    member.learn(contacts)
+    return await connect_to_all(member, addresses)
+
+
+async def connect_to_all(member: Member, addresses: tuple[str, ...]) -> dict[str, str]:
+    """Connect to several at once; tell which could not be reached, and why."""
+    problems = {}
+    at_once = asyncio.Semaphore(8)
+
+    async def connect_to(address: str) -> None:
+        async with at_once:
+            try:
+                await asyncio.to_thread(member.endpoint_to, address)
+            except UcxnbError as error:
+                problems[address] = str(error)
+
+    await asyncio.gather(*map(connect_to, addresses))
+    return problems
+
+
+async def forget(name: str, token: str, address: str, dask_worker: Worker) -> None:
+    """Tell a member that another is gone."""
+    await asyncio.to_thread(_member(dask_worker, name, token).forget, address)
+
+
+async def perform(
+    name: str,
+    token: str,
+    operation: int,
+    version: int,
+    roster: tuple[str, ...] | None,
+    contacts: Mapping[str, str] | None,
+    ranks: tuple[int, ...] | None,
+    task: bytes,
+    extra: Any,
+    dask_worker: Worker,
+) -> Outcome | None:
+    """Do a member's part of an operation, in a thread of its own; None if it must be told more."""
+    member = _member(dask_worker, name, token)
+    if contacts is not None:
+        member.learn(contacts)
+    if not member.knows(version, roster):
+        return None
+    addresses = member.addresses_of(version, ranks)
+    return await in_own_thread(member, operation, addresses, task, extra)
+
+
+async def in_own_thread(
+    member: Member, operation: int, addresses: tuple[str, ...], task: Any, extra: Any
+) -> Outcome:
+    """Perform an operation. No pool: its members wait for each other, and a full one would hang."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Outcome] = loop.create_future()
+
+    def tell(outcome: Outcome) -> None:
+        if not ended.done():
+            ended.set_result(outcome)
+
+    def run() -> None:
+        outcome = member.perform(operation, addresses, task, extra)
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody asks any more
+            loop.call_soon_threadsafe(tell, outcome)
+
+    threading.Thread(target=run, name=f"ucxnb-operation-{operation}", daemon=True).start()
+    return await ended
+
+
+async def abort(name: str, token: str, operation: int, why: str, dask_worker: Worker) -> None:
+    """Let an operation end."""
+    await asyncio.to_thread(_member(dask_worker, name, token).abort, operation, why)
+
+
+async def drop(name: str, token: str, keys: tuple[int, ...], dask_worker: Worker) -> None:
+    """Let go of parts that nobody needs any more."""
+    member = _member(dask_worker, name, token)
+    for key in keys:
+        member.values.pop(key, None)
+
+
+async def sample(name: str, token: str, dask_worker: Worker) -> MemberSample:
+    """Tell what a member does."""
+    return _member(dask_worker, name, token).sample()
+
+
+def _member(dask_worker: Worker, name: str, token: str) -> Member:
+    plugin = dask_worker.plugins.get(name)
+    if not isinstance(plugin, UcxnbPlugin):
+        raise ClusterError("the cluster was closed")
+    return plugin.member(token)
