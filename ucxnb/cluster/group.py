@@ -142,7 +142,7 @@ class Group:
         if parent is not None:
             header = self._hear(parent, tag)
         assert isinstance(header, Header)
-        sends = [self._say(child, tag, header) for child in children]
+        self._finish_all([self._say(child, tag, header) for child in children])
         if header.nbytes > SEGMENT:
             parent, children = binary_tree(self.rank, self.size, root)
         if data is None:
@@ -150,10 +150,13 @@ class Group:
         segments: Iterable[memoryview] = _cut(data)
         if parent is not None:
             segments = self._arriving(parent, tag + 1, segments)
-        ends = [self.endpoint_to(child) for child in children]
+        lanes = [_Lane(self, child, tag + 1) for child in children]
         for segment in segments:
-            sends += [self.worker.isend_tag(end, tag + 1, segment) for end in ends]
-        self._finish_all(sends)
+            for lane in lanes:
+                lane.send(segment)
+                lane.drain(_AHEAD)
+        for lane in lanes:
+            lane.drain(0)
         return value if self.rank == root else unpacked(header, data)
 
     def scatter(self, values: Sequence[Any] | None = None, root: int = 0) -> Any:
@@ -253,56 +256,54 @@ class Group:
             return self._fold((kind, array), lambda one, other: _combined(function, one, other))[1]
         tag = self._next_tag()
         left, right = (self.rank - 1) % self.size, (self.rank + 1) % self.size
-        sends = [self._say(right, tag, kind)]
+        said = self._say(right, tag, kind)
         _check_same(kind, self._hear(left, tag))
+        self._finish(said, right)
         out = np.empty_like(array)
-        sends += self._go_around(left, right, tag + 1, array.reshape(-1), out.reshape(-1), function)
-        self._finish_all(sends)
+        lane = _Lane(self, right, tag + 1)
+        self._go_around(left, lane, array.reshape(-1), out.reshape(-1), function)
+        lane.drain(0)
         return out
 
     def _go_around(
         self,
         left: int,
-        right: int,
-        tag: int,
+        right: _Lane,
         mine: np.ndarray,
         out: np.ndarray,
         function: Callable[..., Any],
-    ) -> list[Request]:
+    ) -> None:
         """Reduce around a ring, then hand around what each has reduced.
 
-        A segment goes on as soon as it is reduced, so that all of them are under way at once.
+        A segment goes on as soon as it is reduced, so that all links are busy all the time.
         """
-        size, rank = self.size, self.rank
+        size = self.size
         edges = [mine.size * i // size for i in range(size + 1)]
         step = max(1, SEGMENT // mine.itemsize)
 
-        def segments(turns: Iterable[int]) -> Iterator[slice]:
-            for turn in turns:
-                share = (rank - turn) % size
-                for start in range(edges[share], edges[share + 1], step):
-                    yield slice(start, min(start + step, edges[share + 1]))
+        def segments(turns: Iterable[int]) -> list[slice]:
+            shares = [(self.rank - turn) % size for turn in turns]
+            return [
+                slice(start, min(start + step, edges[share + 1]))
+                for share in shares
+                for start in range(edges[share], edges[share + 1], step)
+            ]
 
-        end = self.endpoint_to(right)
-        isend = self.worker.isend_tag
-        sends = [isend(end, tag, mine[part]) for part in segments([0])]
-        scratch = np.empty((_AHEAD, min(step, mine.size)), mine.dtype)
-        rooms = (
-            scratch[i % _AHEAD, : part.stop - part.start]
-            for i, part in enumerate(segments(range(1, size)))
-        )
+        for part in segments([0]):
+            right.send(mine[part])
         parts = segments(range(1, size))
-        for came in self._arriving(left, tag, rooms):
-            part = next(parts)
+        scratch = np.empty((_AHEAD, min(step, mine.size)), mine.dtype)
+        rooms = (scratch[i % _AHEAD, : p.stop - p.start] for i, p in enumerate(parts))
+        for part, came in zip(parts, self._arriving(left, right.tag, rooms), strict=True):
             function(mine[part], came, out=out[part])
-            sends.append(isend(end, tag, out[part]))
-        # What the right one had last it does not need again.
-        last = sum(1 for _ in segments([size - 2]))
-        rooms = [out[part] for part in segments(range(size - 1))]
-        for i, came in enumerate(self._arriving(left, tag, rooms)):
-            if i < len(rooms) - last:
-                sends.append(isend(end, tag, came))
-        return sends
+            right.send(out[part])
+        # The last share that comes here was reduced by the right one itself.
+        onwards = len(segments(range(size - 2)))
+        rooms = (out[part] for part in segments(range(size - 1)))
+        for i, came in enumerate(self._arriving(left, right.tag, rooms)):
+            if i < onwards:
+                right.send(came)
+            right.start()
 
     def _fold(self, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
         """Combine small values up a tree, and hand the result down."""
@@ -407,6 +408,38 @@ class Group:
 
     def __repr__(self) -> str:
         return f"<Group: rank {self.rank} of {self.size}>"
+
+
+class _Lane:
+    """Messages to one of a group, in order, a few at a time: UCX needs memory for each."""
+
+    def __init__(self, group: Group, rank: int, tag: int) -> None:
+        self.tag = tag
+        self._group = group
+        self._rank = rank
+        self._endpoint_id = group.endpoint_to(rank)
+        self._waiting: deque[Any] = deque()
+        self._flying: deque[Request] = deque()
+
+    def send(self, data: Any) -> None:
+        """Send after what was handed over before; `data` must not change until it is drained."""
+        self._waiting.append(data)
+        self.start()
+
+    def start(self) -> None:
+        """Send what there is room for, without waiting."""
+        while self._flying and self._flying[0].done:
+            self._flying.popleft().wait(0)
+        while self._waiting and len(self._flying) < _AHEAD:
+            data = self._waiting.popleft()
+            worker = self._group.worker
+            self._flying.append(worker.isend_tag(self._endpoint_id, self.tag, data))
+
+    def drain(self, most: int) -> None:
+        """Wait until at most so many have not gone."""
+        while len(self._waiting) + len(self._flying) > most:
+            self._group._finish(self._flying.popleft(), self._rank)
+            self.start()
 
 
 def reduction(op: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -25,7 +25,10 @@ class Call:
     def __call__(self, group: Group, member: Member) -> Any:
         args = [member.resolve(argument) for argument in self.args]
         kwargs = {name: member.resolve(argument) for name, argument in self.kwargs.items()}
-        if _wants_group(self.function):
+        names = _parameters(self.function)
+        if names[1:2] == ["group"]:
+            args.insert(0, group)
+        elif "group" in names:
             kwargs["group"] = group
         result = self.function(member.worker, *args, **kwargs)
         return member.keep(group, result) if self.keep else result
@@ -89,8 +92,8 @@ class KeepSent:
             member.keep(group, value)
 
 
-def _wants_group(function: Callable[..., Any]) -> bool:
+def _parameters(function: Callable[..., Any]) -> list[str]:
     try:
-        return "group" in inspect.signature(function).parameters
+        return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
-        return False  # of C, and it says nothing of what it takes
+        return []  # of C, and it says nothing of what it takes
