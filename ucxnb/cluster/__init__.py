@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .cluster import UcxCluster
     from .group import Group
     from .membership import ClusterMember, MemberState
+    from .pairs import PairFigures, PairMeasurement
     from .parts import Parts
     from .sample import MemberSample
     from .stats import ClusterStats, WorkerStatus
@@ -21,6 +22,8 @@ __all__ = [
     "Group",
     "MemberSample",
     "MemberState",
+    "PairFigures",
+    "PairMeasurement",
     "Parts",
     "UcxCluster",
     "WorkerStatus",
@@ -32,6 +35,8 @@ _PLACES = {
     "Group": ".group",
     "MemberSample": ".sample",
     "MemberState": ".membership",
+    "PairFigures": ".pairs",
+    "PairMeasurement": ".pairs",
     "Parts": ".parts",
     "UcxCluster": ".cluster",
     "WorkerStatus": ".stats",

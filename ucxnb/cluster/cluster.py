@@ -26,6 +26,7 @@ from .conductor import Conductor, check
 from .group import reduction
 from .member import Member, Outcome, PartKey, Task
 from .membership import ClusterMember, Membership, MemberState
+from .pairs import PairFigures, PairMeasurement, TimePair
 from .parts import Parts
 from .sample import MemberSample
 from .stats import ClusterStats, WorkerStatus, status_of
@@ -327,7 +328,7 @@ class UcxCluster:
 
         Notes
         -----
-        Down a tree: a binomial one, or, in segments of 1 MiB, a binary one, so that nobody sends
+        Down a tree: a binomial one, or, in segments of 2 MiB, a binary one, so that nobody sends
         it more than twice.
         """
         targets = self._targets(workers)
@@ -490,6 +491,50 @@ class UcxCluster:
         seconds = checked_timeout(timeout)
         self._check_open()
         return self._stats_of(self._on_loop(self._ask_all(seconds), None))
+
+    def measure(self, *, seconds: float = 0.02) -> PairFigures:
+        """Measure latency and bandwidth between each two workers, one pair of a host at a time.
+
+        Parameters
+        ----------
+        seconds : float
+            How long each of the three tests of a pair takes.
+
+        Returns
+        -------
+        PairFigures
+            `PairMeasurement` gives them bit by bit, and can be stopped.
+
+        Raises
+        ------
+        ClusterError, ArgumentError
+            As of `PairMeasurement`.
+        """
+        measurement = PairMeasurement(self, seconds=seconds)
+        for _ in measurement:
+            pass
+        return measurement.figures
+
+    def _measure_pairs(
+        self, task: TimePair, pairs: Sequence[tuple[str, str]], timeout: float
+    ) -> dict[tuple[str, str], Any]:
+        """Let pairs be measured at the same time; give figures, or the error, of each."""
+        self._check_open()
+        found: dict[tuple[str, str], Any] = {}
+
+        def measure(pair: tuple[str, str]) -> None:
+            try:
+                _, outcomes = self._conductor.run(task, pair, timeout=timeout)
+                found[pair] = check("the measurement", outcomes)[pair[0]]
+            except ClusterError as error:
+                found[pair] = error
+
+        threads = [threading.Thread(target=measure, args=(pair,)) for pair in pairs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return found
 
     def _stats_of(self, answers: Mapping[str, tuple[MemberSample, float]]) -> ClusterStats:
         workers = status_of(self.members, answers)

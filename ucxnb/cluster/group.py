@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Aborted", "Group", "reduction"]
 
-SEGMENT = 1 << 20
+SEGMENT = 1 << 21
 """Bytes of a large message that go on before the next ones have come."""
 
 _SMALL = 1 << 16  # bytes up to which an array goes up and down a tree instead of around a ring
@@ -132,7 +132,7 @@ class Group:
         WorkerLostError, ArgumentError, ObjectError
         """
         self._check_rank(root)
-        tag = self._next_tag()
+        tag = self.next_tag()
         data = None
         header = None
         if self.rank == root:
@@ -179,7 +179,7 @@ class Group:
         WorkerLostError, ArgumentError, ObjectError
         """
         self._check_rank(root)
-        tag = self._next_tag()
+        tag = self.next_tag()
         if self.rank != root:
             return self._receive_value(root, tag)
         if values is None or len(values) != self.size:
@@ -211,7 +211,7 @@ class Group:
         WorkerLostError, ArgumentError, ObjectError
         """
         self._check_rank(root)
-        tag = self._next_tag()
+        tag = self.next_tag()
         if self.rank != root:
             self._finish_all(self._send_value(root, tag, value))
             return None
@@ -254,7 +254,7 @@ class Group:
         kind = (array.dtype.str, array.shape)
         if array.nbytes <= _SMALL:
             return self._fold((kind, array), lambda one, other: _combined(function, one, other))[1]
-        tag = self._next_tag()
+        tag = self.next_tag()
         left, right = (self.rank - 1) % self.size, (self.rank + 1) % self.size
         said = self._say(right, tag, kind)
         _check_same(kind, self._hear(left, tag))
@@ -307,7 +307,7 @@ class Group:
 
     def _fold(self, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
         """Combine small values up a tree, and hand the result down."""
-        tag = self._next_tag()
+        tag = self.next_tag()
         parent, children = binomial_tree(self.rank, self.size)
         for child in children:
             value = combine(value, self._hear(child, tag))
@@ -317,9 +317,22 @@ class Group:
         self._finish_all([self._say(child, tag + 1, value) for child in children])
         return value
 
+    def stream(self, rank: int, data: Any, count: int, *, sends: bool) -> None:
+        """Send, or receive, a buffer many times, a few of them under way at once."""
+        tag = self.next_tag()
+        if sends:
+            lane = _Lane(self, rank, tag)
+            for _ in range(count):
+                lane.send(data)
+                lane.drain(_AHEAD)
+            lane.drain(0)
+        else:
+            for _ in self._arriving(rank, tag, (data for _ in range(count))):
+                pass
+
     # ---- messages ----
 
-    def _next_tag(self) -> int:
+    def next_tag(self) -> int:
         self._calls += 1
         return tag_of(self.operation, self._calls)
 
@@ -328,7 +341,7 @@ class Group:
 
     def _hear(self, rank: int, tag: int) -> Any:
         endpoint_id = self.endpoint_to(rank)
-        return self._patiently(
+        return self.patiently(
             lambda: self.worker.receive_object(endpoint_id, tag, timeout=_SLICE), rank
         )
 
@@ -364,13 +377,13 @@ class Group:
         if request.done:
             request.wait(0)
         else:
-            self._patiently(lambda: request.wait(_SLICE), rank)
+            self.patiently(lambda: request.wait(_SLICE), rank)
 
     def _finish_all(self, requests: Iterable[Request]) -> None:
         for request in requests:
             self._finish(request)
 
-    def _patiently(self, call: Callable[[], Any], rank: int | None) -> Any:
+    def patiently(self, call: Callable[[], Any], rank: int | None) -> Any:
         """Make a call again until it is done, and note how long that was."""
         self._waiting_since = began = time.perf_counter()
         try:
