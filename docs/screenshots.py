@@ -107,6 +107,50 @@ while time.time() < end:
     time.sleep(0.002)
 """
 
+# Sixteen workers in whose traffic one lags behind, one is killed and one is added.
+CLUSTER = """
+import os, signal, threading, time
+import numpy as np
+from ucxnb.cluster import ClusterDashboard, UcxCluster
+from ucxnb.errors import ClusterError
+
+cluster = UcxCluster.local(16)
+dashboard = ClusterDashboard(cluster)
+dashboard
+"""
+EXCHANGE = """
+def neighbours(worker, group, seconds):
+    others = [(group.rank + step) % group.size for step in (1, 3)]
+    ends = [group.endpoint_to(other) for other in others]
+    end = time.time() + seconds
+    while time.time() < end:
+        for there, share in zip(ends, (40_000, 4_000)):
+            worker.isend_tag(there, 1, bytes(share * (1 + group.rank)))
+        while worker.try_receive_tag(None, 1) is not None:
+            pass
+        time.sleep(0.02)
+
+
+dashboard.measure()
+while dashboard.widget.measuring or dashboard.figures is None:
+    time.sleep(0.2)
+os.kill(cluster.workers[5].pid, signal.SIGKILL)
+cluster.client.cluster.scale(17)
+time.sleep(1)
+cluster.wait_for_workers(17, timeout=60)
+dashboard.measure()
+while dashboard.widget.measuring:
+    time.sleep(0.2)
+threading.Thread(target=cluster.map, args=(neighbours, 14)).start()
+time.sleep(4)
+os.kill(cluster.workers[11].pid, signal.SIGSTOP)
+time.sleep(4)
+"""
+END = """
+os.kill(cluster.workers[11].pid, signal.SIGCONT)
+cluster.close()
+"""
+
 
 def show_notebook_only(lab: LabPage) -> None:
     """Close what JupyterLab has beside the notebook."""
@@ -151,7 +195,24 @@ def kinds(lab: LabPage, theme: str, out: Path) -> None:
     lab.page.locator(".jp-OutputArea-output").first.screenshot(path=out)
 
 
-PICTURES = {"control-room": room, "bench-panel": bench, "stream-and-memory": kinds}
+def cluster(lab: LabPage, theme: str, out: Path) -> None:
+    """The dashboard of a cluster of 16 workers, one of which lags behind and one of which died."""
+    lab.open("cluster.ipynb", [CLUSTER, EXCHANGE, END])
+    lab.set_theme(theme)
+    show_notebook_only(lab)
+    lab.run_cell(0, timeout=60)
+    lab.page.locator(".ucxnb-live[data-ready]").wait_for(timeout=30_000)
+    lab.run_cell(1, timeout=120)
+    lab.page.locator(".ucxnb-live").screenshot(path=out)
+    lab.run_cell(2, timeout=60)
+
+
+PICTURES = {
+    "control-room": room,
+    "bench-panel": bench,
+    "stream-and-memory": kinds,
+    "cluster": cluster,
+}
 
 
 def main() -> None:

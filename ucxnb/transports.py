@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["describe_transport", "is_gpu", "is_rdma", "is_shared_memory"]
+from collections.abc import Iterable
+
+__all__ = ["describe_transport", "family_of", "is_gpu", "is_rdma", "is_shared_memory"]
 
 _SHARED_MEMORY = ("posix", "sysv", "xpmem")
 _RDMA = ("rc_", "ud_", "dc_", "gga_", "srd")
@@ -84,3 +86,23 @@ def is_gpu(name: str) -> bool:
     bool
     """
     return name.startswith(_GPU)
+
+
+def family_of(names: Iterable[str]) -> str:
+    """Say what kind of transport decides how fast a connection is: the fastest of them.
+
+    Parameters
+    ----------
+    names : iterable of str
+        As for `describe_transport`.
+
+    Returns
+    -------
+    str
+        ``"gpu"``, ``"shm"``, ``"rdma"``, ``"tcp"``, or ``"muted"`` for none of them.
+    """
+    names = list(names)
+    for family, belongs in (("gpu", is_gpu), ("shm", is_shared_memory), ("rdma", is_rdma)):
+        if any(map(belongs, names)):
+            return family
+    return "tcp" if any(name.startswith("tcp") for name in names) else "muted"

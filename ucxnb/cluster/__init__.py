@@ -9,6 +9,7 @@ from ..errors import UcxnbError
 
 if TYPE_CHECKING:
     from .cluster import UcxCluster
+    from .dashboard import ClusterDashboard
     from .group import Group
     from .membership import ClusterMember, MemberState
     from .pairs import PairFigures, PairMeasurement
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .stats import ClusterStats, WorkerStatus
 
 __all__ = [
+    "ClusterDashboard",
     "ClusterMember",
     "ClusterStats",
     "Group",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "ClusterDashboard": ".dashboard",
     "ClusterMember": ".membership",
     "ClusterStats": ".stats",
     "Group": ".group",

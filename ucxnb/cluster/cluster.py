@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from distributed import Client, LocalCluster
 
-from ..errors import ArgumentError, ClusterError, UcxnbError, WorkerLostError
+from ..errors import ArgumentError, ClusterError, UcxnbError
 from ..text import shown
 from ..timeouts import checked_timeout
 from ..worker import UcxWorker
@@ -28,7 +28,7 @@ from .member import Member, Outcome, PartKey, Task
 from .membership import ClusterMember, Membership, MemberState
 from .pairs import PairFigures, PairMeasurement, TimePair
 from .parts import Parts
-from .sample import MemberSample
+from .poller import Answers, Poller
 from .stats import ClusterStats, WorkerStatus, status_of
 from .tasks import Call, FromRoot, Gather, KeepReduced, KeepSent
 from .topology import Topology, chosen_pairs
@@ -536,32 +536,19 @@ class UcxCluster:
             thread.join()
         return found
 
-    def _stats_of(self, answers: Mapping[str, tuple[MemberSample, float]]) -> ClusterStats:
+    def _stats_of(self, answers: Answers) -> ClusterStats:
         workers = status_of(self.members, answers)
         if self._here is not None:
             me = ClusterMember(self._here.address, MemberState.READY, self._since, "this process")
             workers.append(WorkerStatus(me, self._here.sample()))
         return ClusterStats.of(time.time(), workers)
 
-    async def _ask_all(self, seconds: float | None) -> dict[str, tuple[MemberSample, float]]:
-        asked = {m.address: asyncio.create_task(self._ask(m.address)) for m in self.workers}
-        if asked:
-            await asyncio.wait(asked.values(), timeout=seconds)
-        answers = {}
-        for address, task in asked.items():
-            if task.done() and task.exception() is None:
-                answers[address] = task.result()
-            task.cancel()
-        return answers
-
-    async def _ask(self, address: str) -> tuple[MemberSample, float]:
-        """Ask one worker what it does; tell how long it took to answer, too."""
-        seat = self._membership.seat(address)
-        if seat is None:
-            raise WorkerLostError(f"{address} is not in the cluster any more", address)
-        began = time.monotonic()
-        sample = await self._membership.call(plugin.sample, seat)
-        return sample, time.monotonic() - began
+    async def _ask_all(self, seconds: float | None) -> Answers:
+        poller = Poller(self._membership)
+        try:
+            return await poller.poll(seconds)
+        finally:
+            poller.stop()
 
     # ---- inside ----
 

@@ -28,9 +28,9 @@ class WorkerStatus:
     member : ClusterMember
         Who it is, and its state.
     sample : MemberSample or None
-        What it told; None if it is gone, starts, or has not answered in time.
+        What it told last; None if it is gone, starts, or has not answered yet.
     delay : float
-        Seconds until it answered.
+        Seconds until it answered, or since it was asked in vain.
     """
 
     member: ClusterMember
@@ -111,7 +111,7 @@ class ClusterStats:
             for peer in sample.unresponsive:
                 silent[peer] = silent.get(peer, 0) + 1
             if status.delay > max(_SLOW_ANSWER, _TIMES * delay):
-                found[sample.address] = f"it answers after {status.delay:.2g} s"
+                found[sample.address] = f"no answer for {status.delay:.2g} s"
             elif sample.longest_gap > _LONG_GAP:
                 found[sample.address] = f"nobody progressed it for {sample.longest_gap:.2g} s"
             elif len(samples) > 2 and sample.own_seconds > max(_TIMES * work, work + _MORE_WORK):
@@ -129,7 +129,7 @@ class ClusterStats:
 
 
 def status_of(
-    members: Sequence[ClusterMember], answers: Mapping[str, tuple[MemberSample, float]]
+    members: Sequence[ClusterMember], answers: Mapping[str, tuple[MemberSample | None, float]]
 ) -> list[WorkerStatus]:
     """Put answers and members together."""
     return [WorkerStatus(member, *answers.get(member.address, (None, 0.0))) for member in members]

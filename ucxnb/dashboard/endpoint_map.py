@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, Range1d
 from ..endpoint_info import EndpointState
 from ..events import EventKind
 from ..text import shortened
-from ..transports import is_gpu, is_rdma, is_shared_memory
+from ..transports import family_of
 from .moment import Moment
 from .plots import add_hover, new_plot
 from .table import Table
@@ -49,7 +49,7 @@ class _Edge:
     lost: bool = False
 
     def texts(self) -> dict[str, str]:
-        paint = _family(self.transports)
+        paint = family_of(self.transports)
         state = "lost" if self.lost else "unresponsive" if self.unresponsive else "open"
         bad = {"lost": "bad", "unresponsive": "doubt"}.get(state)
         count = "" if self.connections < 2 else f"{self.connections} connections, "
@@ -213,17 +213,6 @@ def _source(name: str, table: Table) -> ColumnDataSource:
 
 def _range(far: float) -> Range1d:
     return Range1d(start=-far, end=far)
-
-
-def _family(transports: dict[str, None]) -> str:
-    """The fastest kind of transport decides."""
-    if any(is_gpu(transport) for transport in transports):
-        return "gpu"
-    if any(is_shared_memory(transport) for transport in transports):
-        return "shm"
-    if any(is_rdma(transport) for transport in transports):
-        return "rdma"
-    return "tcp" if any(t.startswith("tcp") for t in transports) else "muted"
 
 
 def _names(transports: dict[str, None]) -> str:

@@ -55,6 +55,8 @@ function paint(bokehDocument, el) {
         major_label_text_font: font,
       });
     else if (model.type === "Grid") set(model, { grid_line_color: css("grid") });
+    else if (model.type === "ColorBar")
+      set(model, { major_label_text_color: css("muted"), major_label_text_font: font });
     else if (model.type === "Title")
       set(model, { text_color: css("text"), text_font: font });
     else if (model.type === "Legend")
