@@ -17,15 +17,16 @@ from typing import Any, TypeVar
 import numpy as np
 from distributed import Client, LocalCluster
 
-from ..errors import ArgumentError, ClusterError, UcxnbError
+from ..errors import ArgumentError, ClusterError, ObjectError, UcxnbError
 from ..text import shown
 from ..timeouts import checked_timeout
 from ..worker import UcxWorker
 from . import plugin
 from .conductor import Conductor, check
 from .group import reduction
-from .member import Member, Outcome, PartKey, Task
+from .member import Member, PartKey, Task
 from .membership import ClusterMember, Membership, MemberState
+from .outcome import Outcome
 from .pairs import PairFigures, PairMeasurement, TimePair
 from .parts import Parts
 from .poller import Answers, Poller
@@ -296,6 +297,8 @@ class UcxCluster:
         ArgumentError
             Some of `workers` take no part, or the function cannot be pickled.
         """
+        if not callable(function):
+            raise ArgumentError(f"function={shown(function)}: it takes a function")
         targets = self._targets(workers, [*args, *kwargs.values()])
         arguments = tuple(_keyed(argument) for argument in args)
         named = {name: _keyed(argument) for name, argument in kwargs.items()}
@@ -325,6 +328,8 @@ class UcxCluster:
         ------
         ClusterError, ArgumentError
             As of `map`; some workers may have it.
+        ObjectError
+            The value cannot be pickled.
 
         Notes
         -----
@@ -360,6 +365,8 @@ class UcxCluster:
         ------
         ClusterError, ArgumentError
             As of `map`, and if there are not as many values as workers.
+        ObjectError
+            A value cannot be pickled.
         """
         targets = self._targets(workers)
         if isinstance(values, np.ndarray):
@@ -396,7 +403,7 @@ class UcxCluster:
         ClusterError, ArgumentError
             As of `map`; a part that was in a worker that is gone is lost.
         """
-        targets = self._targets(None, [parts])
+        targets = self._targets(None, [_checked_parts(parts)])
         here = self._here is not None
         task = Gather(_keyed(parts), root_has_one=not here)
         _, outcomes = self._run(task, targets, with_here=here, timeout=timeout)
@@ -430,7 +437,7 @@ class UcxCluster:
             As of `map`, and if the arrays differ.
         """
         reduction(op)
-        targets = self._targets(None, [parts])
+        targets = self._targets(None, [_checked_parts(parts)])
         number, outcomes = self._run(KeepReduced(_keyed(parts), op), targets, timeout=timeout)
         check("the allreduce", outcomes)
         return self._parts(number, targets, f"the {op if isinstance(op, str) else op.__name__}")
@@ -564,13 +571,16 @@ class UcxCluster:
         """Broadcast or scatter: this process is the root, or the first worker in its place."""
         root = targets[0] if self._here is None else self._here.address
         task = FromRoot(scatter, root_keeps=self._here is None)
-        return self._run(
+        number, outcomes = self._run(
             task,
             targets,
             with_here=self._here is not None,
             extra={root: (value,)},
             timeout=timeout,
         )
+        if isinstance(error := outcomes[root].error, ObjectError):
+            raise error  # it is the value's fault
+        return number, outcomes
 
     def _targets(self, workers: Sequence[str] | None, arguments: Sequence[Any] = ()) -> list[str]:
         """Give the addresses of those that do something, by rank."""
@@ -707,6 +717,12 @@ def _weakly(method: Callable[[], _Result]) -> Callable[[], _Result | None]:
 
 def _keyed(argument: Any) -> Any:
     return PartKey(argument._key) if isinstance(argument, Parts) else argument
+
+
+def _checked_parts(parts: object) -> Parts:
+    if not isinstance(parts, Parts):
+        raise ArgumentError(f"parts={shown(parts)}: it takes Parts, as broadcast and scatter make")
+    return parts
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 from distributed.protocol.pickle import dumps
 
-from ..errors import ClusterError, OperationTimeoutError, WorkerLostError
+from ..errors import ArgumentError, ClusterError, OperationTimeoutError, WorkerLostError
 from . import plugin
-from .member import Outcome, Task
+from .member import Task
 from .membership import Membership
+from .outcome import Outcome, unpack_outcome
 
 if TYPE_CHECKING:
     from .member import Member
@@ -93,17 +94,23 @@ class Conductor:
 
         Raises
         ------
+        ArgumentError
+            The task cannot be pickled.
         KeyboardInterrupt
             The members were told to stop.
         """
         number = next(self._numbers)
         given = dict(extra or {})
+        try:
+            pickled = dumps(task)
+        except Exception as error:  # of whatever is in it
+            raise ArgumentError(f"the function or an argument cannot be sent: {error}") from error
         here = self._here if with_here else None
         addresses = (*((here.address,) if here else ()), *workers)
         local = None if here is None else given.pop(here.address, None)
         loop = self._client.loop.asyncio_loop
         future = asyncio.run_coroutine_threadsafe(
-            self._conduct(number, addresses, task, given, timeout), loop
+            self._conduct(number, addresses, pickled, given, timeout), loop
         )
         outcomes: dict[str, Outcome] = {}
         try:
@@ -126,7 +133,7 @@ class Conductor:
         self,
         number: int,
         addresses: tuple[str, ...],
-        task: Task,
+        task: bytes,
         extra: Mapping[str, Any],
         timeout: float | None,
     ) -> dict[str, Outcome]:
@@ -143,7 +150,7 @@ class Conductor:
             roster,
             tuple(roster.index(a) for a in addresses if a in contacts),
             contacts,
-            dumps(task),
+            task,
             extra,
         )
         outcomes: dict[str, Outcome] = {}
@@ -194,7 +201,7 @@ class Conductor:
         told = operation.version in seat.rosters
         try:
             while True:
-                outcome = await self._membership.call(
+                answer = await self._membership.call(
                     plugin.perform,
                     seat,
                     operation.number,
@@ -205,9 +212,9 @@ class Conductor:
                     operation.task,
                     operation.extra.get(address),
                 )
-                if outcome is not None:
+                if answer is not None:
                     seat.rosters = {operation.version}
-                    return outcome  # type: ignore[no-any-return]
+                    return unpack_outcome(answer, address)
                 if not told:
                     raise ClusterError(f"{address} does not remember who is in the cluster")
                 told = False
@@ -222,9 +229,10 @@ class Conductor:
         operation.given_up = why
         if self._here is not None and self._here.address in operation.addresses:
             self._here.abort(number, why)
-        for address, part in operation.tasks.items():
+        # Those that have done their part, too: what others sent them lies there.
+        for address in operation.tasks:
             seat = self._membership.seat(address)
-            if seat is not None and not part.done():
+            if seat is not None:
                 call = asyncio.create_task(
                     self._membership.call(plugin.abort, seat, number, why)
                 )

@@ -22,7 +22,7 @@ from .rows import rows_of
 from .stats import ClusterStats
 from .view import ClusterView
 
-__all__ = ["ClusterDashboard"]
+__all__ = ["ClusterDashboard", "placed"]
 
 _PATIENCE = 0.8  # of the interval, for answers
 
@@ -202,7 +202,7 @@ def _rates(before: ClusterStats | None, now: ClusterStats) -> np.ndarray:
     rates = np.full((size, size), np.nan)
     if before is None or now.time <= before.time:
         return rates
-    earlier = _placed_square(before.bytes_sent.astype("f8"), before.names, now.names)
+    earlier = placed(before.bytes_sent.astype("f8"), before.names, now.names)
     moved = (now.bytes_sent - np.nan_to_num(earlier)) / (now.time - before.time)
     # A connection that was made again has counted from 0 since.
     known = np.isfinite(earlier) & (moved > 0)
@@ -213,10 +213,10 @@ def _rates(before: ClusterStats | None, now: ClusterStats) -> np.ndarray:
 def _placed(figures: PairFigures | None, names: tuple[str, ...], what: str) -> np.ndarray:
     if figures is None:
         return np.full((len(names), len(names)), np.nan)
-    return _placed_square(getattr(figures, what), figures.names, names)
+    return placed(getattr(figures, what), figures.names, names)
 
 
-def _placed_square(square: np.ndarray, old: tuple[str, ...], new: tuple[str, ...]) -> np.ndarray:
+def placed(square: np.ndarray, old: tuple[str, ...], new: tuple[str, ...]) -> np.ndarray:
     """Sort rows and columns as `new` wants them; nan for names that are not in `old`."""
     if old == new:
         return square

@@ -479,7 +479,7 @@ def _cut(data: memoryview) -> Iterator[memoryview]:
 
 def _combined(function: Callable[..., Any], one: Any, other: Any) -> Any:
     _check_same(one[0], other[0])
-    return one[0], function(one[1], other[1], dtype=one[1].dtype)
+    return one[0], function(one[1], other[1], out=np.empty_like(one[1]))
 
 
 def _check_same(mine: object, other: object) -> None:

@@ -24,11 +24,12 @@ from ..errors import (
 )
 from ..worker import UcxWorker
 from .group import Aborted, Group
+from .outcome import Outcome
 from .sample import MemberSample, sample_of
 from .tags import OPERATION_MASK, tag_of
 from .topology import dials
 
-__all__ = ["Member", "Outcome", "PartKey", "Task"]
+__all__ = ["Member", "PartKey", "Task"]
 
 _PATIENCE = 15.0  # seconds for a peer that dials to appear
 _ASK_AFTER = 0.05  # seconds after which a peer that should dial is asked to
@@ -45,26 +46,6 @@ class PartKey:
 
 Task = Callable[[Group, "Member"], Any]
 """What a member does in an operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a member's part of an operation ended.
-
-    Attributes
-    ----------
-    value : object
-        What it gave.
-    error : Exception or None
-        Or why it did not.
-    seconds, waited : float
-        How long it took, and how much of that it waited for others.
-    """
-
-    value: Any = None
-    error: Exception | None = None
-    seconds: float = 0.0
-    waited: float = 0.0
 
 
 class Member:

@@ -16,7 +16,8 @@ from distributed.comm import get_address_host
 from distributed.utils import get_ip_interface
 
 from ..errors import ClusterError, UcxnbError
-from .member import Member, Outcome
+from .member import Member
+from .outcome import pack_outcome
 from .sample import MemberSample
 
 __all__ = [
@@ -244,7 +245,7 @@ async def perform(
     task: bytes,
     extra: Any,
     dask_worker: Worker,
-) -> Outcome | None:
+) -> bytes | None:
     """Do a member's part of an operation, in a thread of its own; None if it must be told more."""
     member = _member(dask_worker, name, token)
     if contacts is not None:
@@ -256,18 +257,18 @@ async def perform(
 
 
 async def in_own_thread(
-    member: Member, operation: int, addresses: tuple[str, ...], task: Any, extra: Any
-) -> Outcome:
-    """Perform an operation. No pool: its members wait for each other, and a full one would hang."""
+    member: Member, operation: int, addresses: tuple[str, ...], task: bytes, extra: Any
+) -> bytes:
+    """Perform an operation. No pool: members wait for each other, and a full one would hang."""
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Outcome] = loop.create_future()
+    ended: asyncio.Future[bytes] = loop.create_future()
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: bytes) -> None:
         if not ended.done():
             ended.set_result(outcome)
 
     def run() -> None:
-        outcome = member.perform(operation, addresses, task, extra)
+        outcome = pack_outcome(member.perform(operation, addresses, task, extra))
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody asks any more
             loop.call_soon_threadsafe(tell, outcome)
 
