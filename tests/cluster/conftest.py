@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dask
 import pytest
+from distributed.utils import offload
 from leaks import Holdings, leaked_since
 
 from ucxnb.cluster import UcxCluster
@@ -31,8 +32,9 @@ def _quiet_dask(_libraries_are_warm: None) -> Iterator[None]:
     # Dask logs each worker that is killed, and each call that one does not answer.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(QUIET):
-        with UcxCluster.local(1):
-            pass  # Dask starts a few threads once per process, and keeps them
+        with UcxCluster.local(1) as cluster:
+            # Dask starts a few threads once per process, and keeps them.
+            cluster.client.sync(offload, int)
         before = Holdings.now()
         yield
         assert not (found := leaked_since(before)), "left behind: " + "; ".join(found)

@@ -116,7 +116,8 @@ class UcxCluster:
             raise ArgumentError(
                 f"client={shown(client)}: it takes a distributed.Client that is not asynchronous"
             )
-        chosen_pairs(topology, ())
+        if not callable(topology):
+            chosen_pairs(topology, ())  # whether it is one
         if not isinstance(orphaned_after, (int, float)) or orphaned_after < 1:
             raise ArgumentError(f"orphaned_after={shown(orphaned_after)}: seconds, 1 or more")
         key = str(fields.pop("auth_key", None) or secrets.token_hex(32))
@@ -181,6 +182,9 @@ class UcxCluster:
         if type(n_workers) is not int or n_workers < 1:
             raise ArgumentError(f"n_workers={shown(n_workers)}: it takes a whole number, 1 or more")
         arguments: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
+        if not (dask or {}).get("dashboard_address"):
+            # Dask serves its metrics all the same; not where another cluster's are.
+            arguments["scheduler_kwargs"] = {"dashboard_address": "127.0.0.1:0"}
         with contextlib.ExitStack() as stack:
             local = stack.enter_context(
                 LocalCluster(n_workers=n_workers, **{**arguments, **(dask or {})})

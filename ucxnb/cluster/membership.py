@@ -133,6 +133,7 @@ class Membership:
         self._connecting: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
         self._settled = asyncio.Event()
+        self._error: Exception | None = None
         self._version = 0
         self._ensured = 0.0
         self._here_connected: set[str] = set()
@@ -171,8 +172,9 @@ class Membership:
                     await self._look()
                     if (work := self._idle_work()) is not None:
                         await work
-                except OSError:
-                    pass  # the scheduler is gone, or will be back: the client says so in each call
+                except Exception as error:  # the scheduler is gone, or will be back; or a topology
+                    self._error = error
+                    self._settled.set()
                 pause = max(_LOOK_EVERY, (time.monotonic() - began) / _SHARE)
                 self._hint.clear()
                 try:
@@ -186,11 +188,20 @@ class Membership:
                 self._connecting.cancel()
 
     async def settle(self) -> None:
-        """Wait until every worker that Dask has now takes part, or has failed, and is connected."""
+        """Wait until every worker that Dask has now takes part, or has failed, and is connected.
+
+        Raises
+        ------
+        Exception
+            Of the topology, or of Dask.
+        """
         while True:
             self._settled.clear()
+            self._error = None
             self._hint.set()
             await self._settled.wait()
+            if self._error is not None:
+                raise self._error
             if not self._admitting and self._connecting is None and not self._missing():
                 return
             await asyncio.sleep(0.01)
