@@ -44,32 +44,32 @@ class Cable:
 
     def cut(self) -> None:
         """Drop all packets, both ways, from now on."""
-        _ip("-n", self._switch, "link", "set", "switch", "down")
+        ip_command("-n", self._switch, "link", "set", "switch", "down")
 
     def mend(self) -> None:
         """Let them through again."""
-        _ip("-n", self._switch, "link", "set", "switch", "up")
+        ip_command("-n", self._switch, "link", "set", "switch", "up")
 
     def close(self) -> None:
         """Take the namespaces away, with all that is in them."""
         while self._made:
-            _ip("netns", "delete", self._made.pop())
+            ip_command("netns", "delete", self._made.pop())
 
     def _build(self) -> None:
         for name in (self._switch, *self._hosts):
-            _ip("netns", "add", name)
+            ip_command("netns", "add", name)
             self._made.append(name)
-        _ip("-n", self._switch, "link", "add", "name", "switch", "type", "bridge")
+        ip_command("-n", self._switch, "link", "add", "name", "switch", "type", "bridge")
         for number, (host, address) in enumerate(zip(self._hosts, self.addresses, strict=True)):
             port = f"port{number}"
-            _ip(
+            ip_command(
                 *("-n", self._switch, "link", "add", "name", port, "type", "veth"),
                 *("peer", "name", self.device, "netns", host),
             )
-            _ip("-n", self._switch, "link", "set", port, "master", "switch", "up")
-            _ip("-n", host, "address", "add", f"{address}/24", "dev", self.device)
+            ip_command("-n", self._switch, "link", "set", port, "master", "switch", "up")
+            ip_command("-n", host, "address", "add", f"{address}/24", "dev", self.device)
             for device in ("lo", self.device):
-                _ip("-n", host, "link", "set", device, "up")
+                ip_command("-n", host, "link", "set", device, "up")
         self.mend()
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Cable:
         self.close()
 
 
-def _ip(*arguments: str) -> None:
+def ip_command(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30)
     if done.returncode:
         raise NoNamespacesError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
