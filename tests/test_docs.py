@@ -32,6 +32,8 @@ OTHERS = {
     "ln",
     ".",
 }
+# What a page's code needs that is not here: other hosts, a batch system, another comm of Dask's.
+ELSEWHERE = {"SSHCluster", "dask_jobqueue", "dask_kubernetes", 'protocol="ucxx"'}
 TOOLS = {"mypy", "pytest", "ruff", "cython-lint"}
 
 
@@ -66,6 +68,9 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     for code in blocks(page, "python"):
         if "import cupy" in code:
             pytest.importorskip("cupy", reason="CuPy needs a GPU")
+        if any(word in code for word in ELSEWHERE):
+            compile(code, str(page), "exec")
+            continue
         *_, last = code.strip().splitlines()
         if re.fullmatch(r"[A-Z]\w*\(.*\)", last):
             code = code.replace(last, f"shown = {last}")

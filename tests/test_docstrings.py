@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 import ucxnb
+from ucxnb import cluster
 
-API = ("ucxnb", "ucxnb.widgets", "ucxnb.dashboard")
-# create_listener() and keep_connected() return one.
-NOT_MADE_BY_USERS = {ucxnb.KeptConnection, ucxnb.Listener}
+API = ("ucxnb", "ucxnb.widgets", "ucxnb.dashboard", "ucxnb.cluster")
+# create_listener(), keep_connected(), UcxCluster.map() and broadcast() make them.
+NOT_MADE_BY_USERS = {ucxnb.KeptConnection, ucxnb.Listener, cluster.Group, cluster.Parts}
 SKIPPED = {"ucxnb.__main__", "ucxnb._notebooks"}
 
 

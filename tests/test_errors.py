@@ -34,6 +34,8 @@ BUILTINS = {
     "RemoteReadOnlyError": PermissionError,
     "RequestCancelledError": concurrent.futures.CancelledError,
     "UsageError": ValueError,
+    "ClusterError": RuntimeError,
+    "WorkerLostError": ConnectionResetError,
     "OperationTimeoutError": TimeoutError,
     "ConnectTimeoutError": TimeoutError,
     "EndpointError": ConnectionError,
@@ -58,6 +60,8 @@ def make(cls):
         errors.BufferTooSmallError: (10,),
         errors.ObjectError: (b"data",),
         errors.BroadcastError: ((1, 2), {3: ValueError("x")}),
+        errors.ClusterError: ({"tcp://1": 2}, {"tcp://2": ValueError("x")}),
+        errors.WorkerLostError: ("tcp://1",),
     }
     if issubclass(cls, errors.EndpointError):
         return cls("what happened", 7)

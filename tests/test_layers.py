@@ -48,6 +48,7 @@ LAYERS = {
     "echo": 4,
     "echopeer": 4,
     "dashboard": 4,
+    "cluster": 4,
     "recording": 4,
     "watching": 4,
     "widgets": 4,
@@ -68,6 +69,7 @@ LAYERS = {
 FOREIGN = {
     "bench": {"pandas"},
     "binding": {"ucxx"},
+    "cluster": {"bokeh", "distributed", "numpy", "traitlets"},
     "console": {"IPython", "prompt_toolkit"},
     "nesting": {"nest_asyncio2"},
     "dashboard": {

@@ -72,6 +72,19 @@ WORDS = {
         "the owner: closed",
         "that memory was closed",
     ],
+    "07_cluster.ipynb": [
+        "state=<MemberState.READY: 'ready'>",
+        "has 4 connections",
+        "1,000,000 rows weighed, right: True",
+        "the same everywhere: True",
+        "'hello, says 1, says 2, says 3'",
+        "GB/s",
+        "WorkerLostError",
+        "True lost the peer is gone",
+        "[4.0, 4.0, 4.0]",
+        "4 workers and this notebook",
+        "<UcxCluster closed>",
+    ],
     "dashboard.ipynb": ["<LiveView", "<TrafficPanel of 'app', open>"],
 }
 # Programs that a notebook runs in a second process, and docs/examples has as well.

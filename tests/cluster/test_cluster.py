@@ -51,8 +51,10 @@ def test_every_dask_worker_has_a_ucx_worker_and_all_are_connected(cluster):
     assert {m.host for m in cluster.workers} == {"127.0.0.1"}
 
     def who(worker):
-        return os.getpid(), isinstance(worker, UcxWorker), sorted(
-            info.peer_name for info in worker.endpoints()
+        return (
+            os.getpid(),
+            isinstance(worker, UcxWorker),
+            sorted(info.peer_name for info in worker.endpoints()),
         )
 
     told = cluster.map(who, timeout=TIMEOUT)
@@ -205,6 +207,36 @@ def test_the_collectives_of_a_group(cluster):
     assert [t[0] for t in told] == [None, None, None, [0, 10, 20, 30]]
     assert [t[1] for t in told] == [0, 1, 4, 9]
     assert {t[2:] for t in told} == {(b"from two", True)}
+
+
+def test_collectives_into_arrays_that_are_there(cluster):
+    def work(worker, group, size):
+        mine, out = np.full(size, float(group.rank)), np.zeros(size)
+        assert group.broadcast(mine if group.rank == 1 else None, 1, out=out) is (
+            mine if group.rank == 1 else out
+        )
+        assert (out == (group.rank != 1)).all()
+        assert group.allreduce(mine, out=out) is out
+        assert (out == 6).all()
+        for wrong in (out[:-1], out.astype("f4"), np.zeros(2 * size)[::2], mine, [0.0] * size):
+            try:
+                group.allreduce(mine, out=wrong)
+            except ArgumentError as error:
+                assert "out=" in str(error)
+            else:
+                raise AssertionError("it was taken")
+        return True
+
+    for size in (10, 300_000):
+        assert set(cluster.map(work, size, timeout=TIMEOUT).values()) == {True}
+    with pytest.raises(ClusterError, match="out="):
+        cluster.map(
+            lambda worker, group: group.broadcast(
+                np.ones(3) if group.rank == 0 else None, out=np.ones(4)
+            ),
+            timeout=TIMEOUT,
+        )
+    nothing_is_left(cluster)
 
 
 def test_an_error_in_one_is_told_with_what_the_others_gave(cluster):
@@ -378,11 +410,11 @@ def unpicklable(worker):
 
 
 def strange(worker):
-    class Strange(Exception):
+    class StrangeError(Exception):
         def __reduce__(self):
             raise TypeError("no pickle")
 
-    raise Strange("of its own kind")
+    raise StrangeError("of its own kind")
 
 
 @pytest.mark.parametrize(

@@ -177,11 +177,12 @@ def test_a_cluster_that_is_dropped_open_says_so(dask_client):
     with pytest.warns(ResourceWarning, match="dropped open"):
         del cluster
         gc.collect()
-    eventually(
-        lambda: not any(n.startswith("ucxnb") for n in dask_client.run(lambda dask_worker: [
-            name for name in dask_worker.plugins
-        ]).popitem()[1])
-    )  # fmt: skip
+    eventually(lambda: not any("ucxnb" in n for n in plugin_names(dask_client)))
+
+
+def plugin_names(client):
+    names = client.run(lambda dask_worker: list(dask_worker.plugins))
+    return [name for each in names.values() for name in each]
 
 
 def test_a_notebook_that_takes_no_part(dask_client):
@@ -242,9 +243,11 @@ def test_workers_close_when_nobody_is_heard_and_start_anew_when_somebody_is(dask
             cluster.map(lambda worker: 1)
         cluster._membership._idle_work = heard
         eventually(
-            lambda: all(map(tuple, dask_client.run(alive).values()))
-            and len(cluster.workers) == 3
-            and [member.ucx_address for member in cluster.workers] != tokens
+            lambda: (
+                all(map(tuple, dask_client.run(alive).values()))
+                and len(cluster.workers) == 3
+                and [member.ucx_address for member in cluster.workers] != tokens
+            )
         )
         assert list(cluster.map(lambda worker: 1, timeout=TIMEOUT).values()) == [1, 1, 1]
 
@@ -254,8 +257,7 @@ def test_workers_that_cannot_start_say_why(dask_client):
         UcxCluster(dask_client, interface="no-such-device")
     with pytest.raises(ClusterError, match="TLS"):
         UcxCluster(dask_client, take_part=False, ucx_options={"TLS": "no_such_transport"})
-    plugins = dask_client.run(lambda dask_worker: list(dask_worker.plugins))
-    assert not any("ucxnb" in name for names in plugins.values() for name in names)
+    assert not any("ucxnb" in name for name in plugin_names(dask_client))
 
 
 def test_dask_workers_that_are_threads_of_this_process():
@@ -265,7 +267,7 @@ def test_dask_workers_that_are_threads_of_this_process():
         assert {m.pid for m in cluster.workers} == {os.getpid()}
 
 
-def test_workers_that_are_retired_have_left_and_dask_may_go_first(_quiet_dask):
+def test_workers_that_are_retired_have_left_and_dask_may_go_first():
     with LocalCluster(n_workers=2, **LOCAL) as local, Client(local) as client:
         cluster = UcxCluster(client)
         retired, stays = cluster.workers

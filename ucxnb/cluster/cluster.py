@@ -612,7 +612,9 @@ class UcxCluster:
             if any(address not in each.workers for each in parts):
                 raise ArgumentError(f"{address} has no part of it")
         if not chosen:
-            raise ClusterError("there is no worker: scale the Dask cluster up, and wait_for_workers")
+            raise ClusterError(
+                "there is no worker: scale the Dask cluster up, and wait_for_workers"
+            )
         if len(set(chosen)) != len(chosen):
             raise ArgumentError("workers: each takes part once")
         return chosen
@@ -653,13 +655,13 @@ class UcxCluster:
             pass  # it has gone, and its parts with it
 
     def _start(self, coroutine: Coroutine[Any, Any, _Result]) -> Any:
-        loop = self._client.loop.asyncio_loop  # type: ignore[attr-defined]
+        loop = self._client.loop.asyncio_loop
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, _Result], timeout: float | None) -> _Result:
         future = self._start(coroutine)
         try:
-            return future.result(timeout)  # type: ignore[no-any-return]
+            return future.result(timeout)
         except BaseException:
             future.cancel()
             raise

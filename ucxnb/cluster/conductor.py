@@ -233,9 +233,7 @@ class Conductor:
         for address in operation.tasks:
             seat = self._membership.seat(address)
             if seat is not None:
-                call = asyncio.create_task(
-                    self._membership.call(plugin.abort, seat, number, why)
-                )
+                call = asyncio.create_task(self._membership.call(plugin.abort, seat, number, why))
                 self._aborting.add(call)
                 call.add_done_callback(self._aborted)
 

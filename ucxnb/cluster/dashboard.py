@@ -126,9 +126,7 @@ class ClusterDashboard:
 
     def _measure(self) -> None:
         try:
-            measurement = PairMeasurement(
-                self._cluster, should_stop=self._stop_measuring.is_set
-            )
+            measurement = PairMeasurement(self._cluster, should_stop=self._stop_measuring.is_set)
             self.figures = measurement.figures
             self.widget.measuring = True
             for _ in measurement:

@@ -112,7 +112,7 @@ class Group:
         """Wait until all have come here."""
         self._fold(None, lambda one, _: one)
 
-    def broadcast(self, value: Any = None, root: int = 0) -> Any:
+    def broadcast(self, value: Any = None, root: int = 0, *, out: np.ndarray | None = None) -> Any:
         """Hand a value to all.
 
         Parameters
@@ -121,6 +121,9 @@ class Group:
             At the root: an array, or whatever can be pickled. It must not change meanwhile.
         root : int
             Whose it is.
+        out : numpy.ndarray, optional
+            Elsewhere than at the root: where an array goes, of its shape and type and contiguous.
+            New memory costs more than the message, on one machine.
 
         Returns
         -------
@@ -146,7 +149,7 @@ class Group:
         if header.nbytes > SEGMENT:
             parent, children = binary_tree(self.rank, self.size, root)
         if data is None:
-            data = make_room(header)
+            data = make_room(header, out)
         segments: Iterable[memoryview] = _cut(data)
         if parent is not None:
             segments = self._arriving(parent, tag + 1, segments)
@@ -157,7 +160,9 @@ class Group:
                 lane.drain(_AHEAD)
         for lane in lanes:
             lane.drain(0)
-        return value if self.rank == root else unpacked(header, data)
+        if self.rank == root:
+            return value
+        return unpacked(header, data) if out is None else out
 
     def scatter(self, values: Sequence[Any] | None = None, root: int = 0) -> Any:
         """Hand each its own value.
@@ -219,7 +224,13 @@ class Group:
             value if rank == root else self._receive_value(rank, tag) for rank in range(self.size)
         ]
 
-    def allreduce(self, array: Any, op: str | Callable[..., Any] = "sum") -> np.ndarray:
+    def allreduce(
+        self,
+        array: Any,
+        op: str | Callable[..., Any] = "sum",
+        *,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Combine an array of each, element by element, and give the result to all.
 
         Parameters
@@ -228,6 +239,8 @@ class Group:
             Of one shape and type everywhere. It is not changed.
         op : {"sum", "prod", "min", "max"} or numpy.ufunc
             How two are combined; it is associative and commutative.
+        out : numpy.ndarray, optional
+            Where the result goes, of the same shape and type, contiguous, and not `array` itself.
 
         Returns
         -------
@@ -249,17 +262,22 @@ class Group:
         array = np.asarray(array, order="C")
         if array.dtype.hasobject:
             raise ArgumentError("array: it holds Python objects; it takes numbers")
-        if self.size == 1:
-            return array.copy()
         kind = (array.dtype.str, array.shape)
-        if array.nbytes <= _SMALL:
-            return self._fold((kind, array), lambda one, other: _combined(function, one, other))[1]
+        if out is None:
+            out = np.empty_like(array)
+        elif _kind_of(out) != kind or np.may_share_memory(out, array):
+            raise ArgumentError(
+                f"out={shown(out)}: it takes a contiguous array of {kind}, apart from the other"
+            )
+        if self.size == 1 or array.nbytes <= _SMALL:
+            result = self._fold((kind, array), lambda one, other: _combined(function, one, other))
+            out[...] = result[1]
+            return out
         tag = self.next_tag()
         left, right = (self.rank - 1) % self.size, (self.rank + 1) % self.size
         said = self._say(right, tag, kind)
         _check_same(kind, self._hear(left, tag))
         self._finish(said, right)
-        out = np.empty_like(array)
         lane = _Lane(self, right, tag + 1)
         self._go_around(left, lane, array.reshape(-1), out.reshape(-1), function)
         lane.drain(0)
@@ -318,7 +336,23 @@ class Group:
         return value
 
     def stream(self, rank: int, data: Any, count: int, *, sends: bool) -> None:
-        """Send, or receive, a buffer many times, a few of them under way at once."""
+        """Send, or receive, a buffer many times, a few of them under way at once.
+
+        Parameters
+        ----------
+        rank : int
+            The other one, which does the opposite.
+        data : buffer
+            What is sent, or received into.
+        count : int
+            How often.
+        sends : bool
+            Whether this one sends.
+
+        Raises
+        ------
+        WorkerLostError
+        """
         tag = self.next_tag()
         if sends:
             lane = _Lane(self, rank, tag)
@@ -333,6 +367,7 @@ class Group:
     # ---- messages ----
 
     def next_tag(self) -> int:
+        """Give the tag of the next call; it and the number after it are that call's alone."""
         self._calls += 1
         return tag_of(self.operation, self._calls)
 
@@ -384,7 +419,20 @@ class Group:
             self._finish(request)
 
     def patiently(self, call: Callable[[], Any], rank: int | None) -> Any:
-        """Make a call again until it is done, and note how long that was."""
+        """Make a call again until it does not time out any more, and note how long that was.
+
+        Parameters
+        ----------
+        call : callable
+            It raises `OperationTimeoutError` after a moment.
+        rank : int or None
+            Whom it waits for.
+
+        Raises
+        ------
+        WorkerLostError
+            That one is gone.
+        """
         self._waiting_since = began = time.perf_counter()
         try:
             while True:
@@ -408,7 +456,13 @@ class Group:
     # ---- giving up ----
 
     def abort(self, why: str) -> None:
-        """Let every call end, from another thread."""
+        """Let every call end, from another thread.
+
+        Parameters
+        ----------
+        why : str
+            Another member's error, say.
+        """
         self._aborted = why
 
     def _check(self) -> None:
@@ -470,6 +524,13 @@ def reduction(op: str | Callable[..., Any]) -> Callable[..., Any]:
     raise ArgumentError(
         f"op={shown(op)}: it takes {', '.join(map(repr, _REDUCTIONS))}, or a NumPy ufunc of two"
     )
+
+
+def _kind_of(array: object) -> tuple[str, tuple[int, ...]] | None:
+    """Type and shape of an array whose memory is in one piece."""
+    if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
+        return None
+    return array.dtype.str, array.shape
 
 
 def _cut(data: memoryview) -> Iterator[memoryview]:

@@ -29,7 +29,7 @@ from .sample import MemberSample, sample_of
 from .tags import OPERATION_MASK, tag_of
 from .topology import dials
 
-__all__ = ["Member", "PartKey", "Task"]
+__all__ = ["Member", "PartKey"]
 
 _PATIENCE = 15.0  # seconds for a peer that dials to appear
 _ASK_AFTER = 0.05  # seconds after which a peer that should dial is asked to
@@ -191,7 +191,8 @@ class Member:
             if operation in self._given_up:
                 group.abort("another worker failed before this one began")
         self._sweep()
-        value, error = None, None
+        value: Any = None
+        error: Exception | None = None
         mark = mark_toolkit_thread()
         try:
             work: Task = pickle.loads(task) if isinstance(task, bytes) else task

@@ -50,7 +50,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
 def unpack_outcome(data: bytes, address: str) -> Outcome:
     """Make the outcome, or one that says why that cannot be."""
     try:
-        return loads(data)  # type: ignore[no-any-return]
+        return loads(data)
     except Exception as problem:  # of whatever is in it
         what = f"{type(problem).__name__}: {problem}"
         return Outcome(error=ClusterError(f"what {address} sent back cannot be made here: {what}"))

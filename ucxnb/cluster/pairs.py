@@ -52,7 +52,7 @@ class PairFigures:
 
 
 class PairMeasurement:
-    """Measure all pairs of a cluster: iterate over it, and get the pairs of each round as it is done.
+    """Measure all pairs of a cluster: iterate over it, and get the pairs of a round as it is done.
 
     At any moment a host takes part in one pair at most, so pairs of one host come one after the
     other, and those of different hosts together.
@@ -162,6 +162,7 @@ class TimePair:
     seconds: float
 
     def __call__(self, group: Group, member: Member) -> tuple[float, float, float]:
+        """Give microseconds, and bytes a second there and back; the first rank's are right."""
         latency = _time_round_trips(group, self.seconds)
         there = _time_stream(group, 0, self.seconds)
         back = _time_stream(group, 1, self.seconds)

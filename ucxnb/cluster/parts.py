@@ -37,7 +37,7 @@ class Parts:
         self._key = key
         self._what = what
         self._release = weakref.finalize(self, drop, key, workers)
-        self._release.atexit = False  # type: ignore[misc]
+        self._release.atexit = False
 
     @property
     def released(self) -> bool:
@@ -45,7 +45,23 @@ class Parts:
         return not self._release.alive
 
     def gather(self, *, timeout: float | None = None) -> list[Any]:
-        """As `UcxCluster.gather`."""
+        """Bring the parts here: `UcxCluster.gather`.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; None waits for ever.
+
+        Returns
+        -------
+        list of object
+            In the order of `workers`.
+
+        Raises
+        ------
+        ClusterError, ArgumentError
+            As `UcxCluster.gather`.
+        """
         return self._cluster.gather(self, timeout=timeout)
 
     def release(self) -> None:

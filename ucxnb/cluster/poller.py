@@ -10,7 +10,7 @@ from . import plugin
 from .membership import Membership
 from .sample import MemberSample
 
-__all__ = ["Answers", "Poller"]
+__all__ = ["Poller"]
 
 Answers = dict[str, tuple[MemberSample | None, float]]
 """Of each worker what it told last, and seconds: until it did, or since it was asked in vain."""

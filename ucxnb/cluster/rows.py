@@ -46,7 +46,9 @@ def rows_of(earlier: ClusterStats | None, later: ClusterStats) -> list[Row]:
     before = {} if earlier is None else {s.member.address: s for s in earlier.workers}
     places = {name: i for i, name in enumerate(later.names)}
     late = later.stragglers()
-    news, present, past = [], [], []
+    news: list[Row] = []
+    present: list[Row] = []
+    past: list[Row] = []
     for status in later.workers:
         row = _row(status, before.get(status.member.address), places, late)
         state, age = status.member.state, later.time - status.member.since

@@ -66,7 +66,15 @@ class ClusterStats:
 
     @classmethod
     def of(cls, time: float, workers: Sequence[WorkerStatus]) -> ClusterStats:
-        """Bring together what workers told."""
+        """Bring together what workers told.
+
+        Parameters
+        ----------
+        time : float
+            When, seconds since the epoch.
+        workers : sequence of WorkerStatus
+            All of them.
+        """
         samples = [status.sample for status in workers if status.sample is not None]
         names = tuple(sample.address for sample in samples)
         place = {name: i for i, name in enumerate(names)}

@@ -23,6 +23,7 @@ class Call:
     keep: bool
 
     def __call__(self, group: Group, member: Member) -> Any:
+        """Call it with the local worker, and keep or give what it returns."""
         args = [member.resolve(argument) for argument in self.args]
         kwargs = {name: member.resolve(argument) for name, argument in self.kwargs.items()}
         names = _parameters(self.function)
@@ -42,7 +43,8 @@ class FromRoot:
     root_keeps: bool
 
     def __call__(self, group: Group, member: Member, extra: tuple[Any] | None = None) -> None:
-        value = None if extra is None else extra[0]
+        """Take part; `extra` is at the root, and holds the value."""
+        value: Any = None if extra is None else extra[0]
         if self.scatter:
             # The notebook has no share of its own.
             if extra is not None and not self.root_keeps:
@@ -62,6 +64,7 @@ class Gather:
     root_has_one: bool
 
     def __call__(self, group: Group, member: Member) -> list[Any] | None:
+        """Take part; all of it comes out at the first."""
         mine = None if group.rank == 0 and not self.root_has_one else member.resolve(self.part)
         values = group.gather(mine)
         if values is None or self.root_has_one:
@@ -77,6 +80,7 @@ class KeepReduced:
     op: Any
 
     def __call__(self, group: Group, member: Member) -> None:
+        """Take part, and keep the result."""
         member.keep(group, group.allreduce(member.resolve(self.part), self.op))
 
 
@@ -87,6 +91,7 @@ class KeepSent:
     part: PartKey
 
     def __call__(self, group: Group, member: Member) -> None:
+        """Take part, as its sender or receiver, or both."""
         value = group.broadcast(member.resolve(self.part) if group.rank == 0 else None)
         if group.rank == group.size - 1:
             member.keep(group, value)

@@ -10,11 +10,10 @@ from typing import Literal, TypeAlias
 from ..errors import ArgumentError
 from ..text import shown
 
-__all__ = ["Topology", "chosen_pairs", "dials"]
+__all__ = ["chosen_pairs", "dials"]
 
 Topology: TypeAlias = (
-    Literal["all pairs", "ring", "on demand"]
-    | Callable[[Sequence[str]], Iterable[tuple[str, str]]]
+    Literal["all pairs", "ring", "on demand"] | Callable[[Sequence[str]], Iterable[tuple[str, str]]]
 )
 """A word, or what makes pairs of Dask addresses of a list of them."""
 
@@ -59,9 +58,7 @@ def chosen_pairs(topology: Topology, addresses: Sequence[str]) -> set[tuple[str,
             one, other = pair
             strange = {one, other} - known
         except (TypeError, ValueError):
-            raise ArgumentError(
-                f"topology: {shown(pair)} is no pair of addresses"
-            ) from None
+            raise ArgumentError(f"topology: {shown(pair)} is no pair of addresses") from None
         if strange:
             raise ArgumentError(f"topology: {shown(strange.pop())} is no worker of this cluster")
         if one != other:

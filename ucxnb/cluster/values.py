@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..objects import pack, unpack
+from ..text import shown
 
 __all__ = ["Header", "make_room", "packed", "unpacked"]
 
@@ -31,7 +33,7 @@ class Header:
     shape: tuple[int, ...] = ()
 
 
-def packed(value: object) -> tuple[Header, memoryview]:
+def packed(value: Any) -> tuple[Header, memoryview]:
     """Take a value apart. An array that is contiguous is not copied, and must not change.
 
     Raises
@@ -46,8 +48,21 @@ def packed(value: object) -> tuple[Header, memoryview]:
     return Header(len(data)), memoryview(data)
 
 
-def make_room(header: Header) -> memoryview:
-    """Allocate memory for the bytes of a value."""
+def make_room(header: Header, out: np.ndarray | None = None) -> memoryview:
+    """Allocate memory for the bytes of a value, or take that of an array.
+
+    Raises
+    ------
+    ArgumentError
+        The array does not have room for just that.
+    """
+    if out is not None:
+        fits = isinstance(out, np.ndarray) and out.flags.c_contiguous and out.flags.writeable
+        if not fits or (out.dtype, out.shape) != (header.dtype, header.shape):
+            raise ArgumentError(
+                f"out={shown(out)}: it takes a contiguous array of {header.dtype}, {header.shape}"
+            )
+        return _bytes_of(out)
     if header.dtype is None:
         return memoryview(bytearray(header.nbytes))
     return _bytes_of(np.empty(header.shape, header.dtype))
@@ -62,7 +77,7 @@ def unpacked(header: Header, data: memoryview) -> Any:
         It cannot be made here.
     """
     if header.dtype is None:
-        return unpack(data.obj)
+        return unpack(cast("bytearray", data.obj))
     return np.asarray(data).view(header.dtype).reshape(header.shape)
 
 

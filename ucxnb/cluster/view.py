@@ -117,9 +117,7 @@ def _heat_map(name: str, names: ColumnDataSource, words: ColumnDataSource) -> fi
     for axis in plot.axis:
         axis.ticker = ticker
         axis.formatter = formatter("rank_ticks.js")
-    source = ColumnDataSource(
-        {"image": [np.full((1, 1), np.nan, "f4")], "size": [1]}, name=name
-    )
+    source = ColumnDataSource({"image": [np.full((1, 1), np.nan, "f4")], "size": [1]}, name=name)
     options: dict[str, Any] = {"nan_color": _NOTHING, "name": f"{name}-colors"}
     mapper = (
         LogColorMapper(palette=Viridis256, low=1, high=10, **options)
