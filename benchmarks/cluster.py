@@ -82,7 +82,7 @@ def timed(call, repeats):
         result = call()
         times.append(time.perf_counter() - began)
         del result
-        time.sleep(0.3)  # for what was dropped to be let go of
+        time.sleep(1)  # for what was dropped to be let go of
     return times[2:]
 
 

@@ -24,13 +24,13 @@ import numpy as np
 from distributed import Client
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests"), str(HERE.parent / "tests" / "cluster")]
+sys.path.extend(str(HERE.parent / folder) for folder in ("benchmarks", "tests", "tests/cluster"))
 
-from cluster import QUIET
-from machine import machine
+from cluster import QUIET  # noqa: E402
+from machine import machine  # noqa: E402
 
-from ucxnb.cluster import UcxCluster
-from ucxnb.cluster.group import SEGMENT
+from ucxnb.cluster import UcxCluster  # noqa: E402
+from ucxnb.cluster.group import SEGMENT  # noqa: E402
 
 RATE = "200mbit"
 LINK = 200e6 / 8  # bytes a second

@@ -205,9 +205,9 @@ def press(panel: Locator, label: str) -> None:
     panel.get_by_role("button").filter(has_text=words).locator("visible=true").click()
 
 
-def serious_faults(page: Page) -> list[str]:
+def serious_faults(page: Page, where: str = ".ucxnb-room") -> list[str]:
     """What axe-core finds in a control room that keeps somebody from using it."""
-    found = Axe().run(page, context=".ucxnb-room").response["violations"]
+    found = Axe().run(page, context=where).response["violations"]
     return [
         f"{v['id']}: {v['help']}: {node['html'][:200]} {node['any'][:1]}"
         for v in found

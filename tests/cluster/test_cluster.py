@@ -447,6 +447,7 @@ WRONG = [
     (ArgumentError, lambda _: UcxCluster("tcp://127.0.0.1:8786"), "distributed.Client"),
     (ArgumentError, lambda c: UcxCluster(c.client, topology="star"), "topology"),
     (ArgumentError, lambda c: UcxCluster(c.client, orphaned_after=0), "orphaned_after"),
+    (ArgumentError, lambda c: UcxCluster(c.client, idle_close=0), "idle_close"),
     (ArgumentError, lambda _: UcxCluster.local(0), "n_workers=0"),
 ]
 

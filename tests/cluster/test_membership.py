@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -227,6 +228,37 @@ def test_others_than_the_chosen_pairs_connect_on_demand(dask_client, topology, c
         assert (cluster.broadcast(np.ones(10)).gather()[1] == 1).all()
 
 
+def test_idle_connections_are_closed_and_made_again(dask_client):
+    def count(cluster):
+        return sum(cluster.map(lambda worker: len(worker.endpoints()), timeout=TIMEOUT).values())
+
+    def left(worker, group):
+        """Let a message lie at rank 1, or take it."""
+        there = group.endpoint_to(1 - group.rank)
+        if group.rank == 0:
+            worker.send_tag(there, 5, b"it lies here for a while")
+
+    def take(worker, group):
+        if group.rank == 1:
+            return worker.receive_tag(group.endpoint_to(0), 5, timeout=TIMEOUT)
+        return None
+
+    with UcxCluster(dask_client, topology="on demand", idle_close=0.3, take_part=False) as cluster:
+        for _ in range(3):
+            assert (cluster.broadcast(np.arange(5)).gather()[1] == np.arange(5)).all()
+            eventually(lambda: count(cluster) == 0)
+        # Nothing is lost: a message that nobody has received keeps the connection.
+        pair = [member.address for member in cluster.workers[:2]]
+        cluster.map(left, workers=pair)
+        time.sleep(1.5)
+        assert count(cluster) == 2
+        assert list(cluster.map(take, workers=pair).values())[1] == b"it lies here for a while"
+        eventually(lambda: count(cluster) == 0)
+    with UcxCluster(dask_client, topology="ring", idle_close=0.1, take_part=False) as cluster:
+        time.sleep(0.5)
+        assert count(cluster) == 6  # of the topology: they stay
+
+
 def test_workers_close_when_nobody_is_heard_and_start_anew_when_somebody_is(dask_client):
     with UcxCluster(dask_client, orphaned_after=1) as cluster:
         tokens = [member.ucx_address for member in cluster.workers]
@@ -260,6 +292,29 @@ def test_workers_that_cannot_start_say_why(dask_client):
     assert not any("ucxnb" in name for name in plugin_names(dask_client))
 
 
+def hide(dask_worker, hidden):
+    """Let the package not be there, for what comes from now on."""
+    name = "ucxnb.cluster.plugin"
+    if hidden:
+        dask_worker.kept_aside = sys.modules.get(name)
+        sys.modules[name] = None
+    else:
+        sys.modules[name] = dask_worker.kept_aside
+
+
+def test_workers_without_ucxnb_say_what_to_install(dask_client):
+    with UcxCluster(dask_client):
+        pass
+    dask_client.run(hide, hidden=True)
+    try:
+        with pytest.raises(ClusterError, match="install there"):
+            UcxCluster(dask_client)
+    finally:
+        dask_client.run(hide, hidden=False)
+    with UcxCluster(dask_client) as cluster:
+        assert len(cluster.workers) == 3
+
+
 def test_dask_workers_that_are_threads_of_this_process():
     with UcxCluster.local(3, dask={"processes": False}) as cluster:
         parts = cluster.scatter(np.arange(9.0))
@@ -289,6 +344,27 @@ def test_workers_that_are_retired_have_left_and_dask_may_go_first():
             cluster.wait_for_workers(1, timeout=0.3)
     cluster.close()
     assert cluster.closed
+
+
+def test_a_client_that_is_closed_ends_what_waits_for_it(dask_client):
+    client = Client(dask_client.scheduler.address)
+    cluster = UcxCluster(client)
+    call = Call(cluster.map, lambda worker: time.sleep(5))
+    time.sleep(0.3)
+    client.close()
+    assert isinstance(call.join().error, ClusterError)
+    with pytest.raises(ClusterError, match="client was closed"):
+        cluster.stats()
+    cluster.close()
+    eventually(lambda: not open_members(dask_client))
+
+
+def open_members(client):
+    """What is left of clusters whose client could not take it out any more."""
+    names = {name for name in plugin_names(client) if "ucxnb" in name}
+    for name in names:
+        client.unregister_worker_plugin(name)
+    return names
 
 
 def test_an_asynchronous_client_is_refused(dask_client):

@@ -22,6 +22,7 @@ from ..text import shown
 from ..timeouts import checked_timeout
 from ..worker import UcxWorker
 from . import plugin
+from .client_loop import begin, wait_for
 from .conductor import Conductor, check
 from .group import reduction
 from .member import Member, PartKey, Task
@@ -62,6 +63,9 @@ class UcxCluster:
     interface : str, optional
         The network interface, such as ``"ib0"``, whose address the workers listen on; by default
         that of Dask. It does not choose UCX's devices: ``ucx_options={"NET_DEVICES": ...}`` does.
+    idle_close : float, optional
+        Seconds after which a connection on demand that nobody has used is closed, if both sides
+        agree; None keeps them. What a function got from `Group.endpoint_to` is closed then too.
     take_part : bool
         Whether this process has a `UcxWorker` too, `worker`, through which values come and go. It
         must then reach the workers over the network. If it does not take part, Dask carries values
@@ -107,6 +111,7 @@ class UcxCluster:
         *,
         topology: Topology = "all pairs",
         interface: str | None = None,
+        idle_close: float | None = None,
         take_part: bool = True,
         orphaned_after: float = _ORPHANED_AFTER,
         **fields: Any,
@@ -120,6 +125,10 @@ class UcxCluster:
             chosen_pairs(topology, ())  # whether it is one
         if not isinstance(orphaned_after, (int, float)) or orphaned_after < 1:
             raise ArgumentError(f"orphaned_after={shown(orphaned_after)}: seconds, 1 or more")
+        if idle_close is not None and (
+            not isinstance(idle_close, (int, float)) or not idle_close >= 0.1
+        ):
+            raise ArgumentError(f"idle_close={shown(idle_close)}: seconds, 0.1 or more, or None")
         key = str(fields.pop("auth_key", None) or secrets.token_hex(32))
         self._client = client
         self._owns: contextlib.ExitStack | None = None
@@ -139,10 +148,12 @@ class UcxCluster:
         self._closed = False
         _open_clusters.add(self)
         try:
-            client.register_plugin(
-                plugin.UcxnbPlugin(self._name, key, interface, fields, self._orphaned_after)
+            self._register(
+                plugin.UcxnbPlugin(
+                    self._name, key, interface, fields, self._orphaned_after, idle_close
+                )
             )
-            self._watching = self._start(self._membership.watch())
+            self._watching = begin(client, self._membership.watch())
             self._on_loop(self._membership.settle(), _START_PATIENCE)
             failed = [m for m in self._membership.members if m not in self._membership.ready]
             if failed and not self._membership.ready:
@@ -150,6 +161,17 @@ class UcxCluster:
         except BaseException:
             self.close()
             raise
+
+    def _register(self, there: plugin.UcxnbPlugin) -> None:
+        try:
+            self._client.register_plugin(there)
+        except Exception as error:  # Dask makes a plain one of what a worker says
+            if "ModuleNotFoundError" not in f"{type(error).__name__} {error}":
+                raise
+            raise ClusterError(
+                "ucxnb cannot be loaded where the Dask workers run; install there, in the same "
+                f'version as here: pip install "ucxnb[cu13,dask]" ({error})'
+            ) from error
 
     @classmethod
     def local(
@@ -654,14 +676,10 @@ class UcxCluster:
         except (UcxnbError, OSError):
             pass  # it has gone, and its parts with it
 
-    def _start(self, coroutine: Coroutine[Any, Any, _Result]) -> Any:
-        loop = self._client.loop.asyncio_loop
-        return asyncio.run_coroutine_threadsafe(coroutine, loop)
-
     def _on_loop(self, coroutine: Coroutine[Any, Any, _Result], timeout: float | None) -> _Result:
-        future = self._start(coroutine)
+        future = begin(self._client, coroutine)
         try:
-            return future.result(timeout)
+            return wait_for(self._client, future, timeout)
         except BaseException:
             future.cancel()
             raise
@@ -684,8 +702,8 @@ class UcxCluster:
         try:
             if self._client.status == "running":
                 self._client.unregister_worker_plugin(self._name)
-        except (OSError, ValueError):
-            pass  # the Dask cluster is gone, and the workers with it
+        except Exception:  # the Dask cluster is gone, or its workers never had the plugin
+            pass
         finally:
             if self._here is not None:
                 self._here.close()

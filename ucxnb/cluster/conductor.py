@@ -15,6 +15,7 @@ from distributed.protocol.pickle import dumps
 
 from ..errors import ArgumentError, ClusterError, OperationTimeoutError, WorkerLostError
 from . import plugin
+from .client_loop import begin, wait_for
 from .member import Task
 from .membership import Membership
 from .outcome import Outcome, unpack_outcome
@@ -108,19 +109,17 @@ class Conductor:
         here = self._here if with_here else None
         addresses = (*((here.address,) if here else ()), *workers)
         local = None if here is None else given.pop(here.address, None)
-        loop = self._client.loop.asyncio_loop
-        future = asyncio.run_coroutine_threadsafe(
-            self._conduct(number, addresses, pickled, given, timeout), loop
-        )
+        future = begin(self._client, self._conduct(number, addresses, pickled, given, timeout))
         outcomes: dict[str, Outcome] = {}
         try:
             if here is not None:
                 outcomes[here.address] = here.perform(number, addresses, task, local)
                 if outcomes[here.address].error is not None:
-                    loop.call_soon_threadsafe(self._give_up, number, "the notebook's part failed")
-            outcomes.update(future.result())
+                    self._give_up_from_here(number, "the notebook's part failed")
+            others = wait_for(self._client, future)
+            outcomes.update(others)
         except BaseException:
-            loop.call_soon_threadsafe(self._give_up, number, "it was interrupted")
+            self._give_up_from_here(number, "it was interrupted")
             if here is not None:
                 here.abort(number, "it was interrupted")
             with contextlib.suppress(TimeoutError):
@@ -128,6 +127,10 @@ class Conductor:
             future.cancel()
             raise
         return number, {address: outcomes[address] for address in addresses}
+
+    def _give_up_from_here(self, number: int, why: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and all with it
+            self._client.loop.asyncio_loop.call_soon_threadsafe(self._give_up, number, why)
 
     async def _conduct(
         self,

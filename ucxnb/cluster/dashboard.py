@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from typing import Any
@@ -25,6 +26,7 @@ from .view import ClusterView
 __all__ = ["ClusterDashboard", "placed"]
 
 _PATIENCE = 0.8  # of the interval, for answers
+_LATEST = 5.0  # seconds for Dask's loop to be there
 
 
 class ClusterDashboard:
@@ -96,8 +98,8 @@ class ClusterDashboard:
         self._ticker.stop()
         if self._measuring is not None:
             self._measuring.join()
-        if not self._cluster.closed:
-            self._cluster._on_loop(self._stop_polling(), None)
+        with contextlib.suppress(OSError, ClusterError, RuntimeError):
+            self._cluster._on_loop(self._stop_polling(), _LATEST)
         self.widget.close()
         forget(self)
 
@@ -109,9 +111,10 @@ class ClusterDashboard:
             self.widget.ended = "cluster closed"
             return False
         try:
-            answers = self._cluster._on_loop(self._poller.poll(_PATIENCE * self._interval), None)
-        except (OSError, RuntimeError, asyncio.CancelledError):
-            return True  # the client is closing; the next look sees whether the cluster is
+            patience = _PATIENCE * self._interval
+            answers = self._cluster._on_loop(self._poller.poll(patience), patience + _LATEST)
+        except (OSError, ClusterError, asyncio.CancelledError):
+            return True  # Dask is busy, or closing; the next look sees whether the cluster is
         now = self._cluster._stats_of(answers)
         self.widget.publish(*_shown(self._before, now, self.figures))
         self._before = now

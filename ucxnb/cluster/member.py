@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..worker import UcxWorker
 from .group import Aborted, Group
+from .idle import Counted, counted
 from .outcome import Outcome
 from .sample import MemberSample, sample_of
 from .tags import OPERATION_MASK, tag_of
@@ -97,6 +98,8 @@ class Member:
         self._ask = ask
         self._contacts: dict[str, str] = {}
         self._endpoints: dict[str, int] = {}
+        self._kept: set[str] = set()
+        self._retired: deque[int] = deque(maxlen=_REMEMBERED)
         self._dialling: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._rosters: OrderedDict[int, tuple[str, ...]] = OrderedDict()
         self._groups: dict[int, Group] = {}
@@ -155,12 +158,53 @@ class Member:
             self._endpoints[address] = endpoint_id
         return endpoint_id
 
+    def keep_connected_to(self, addresses: Iterable[str]) -> None:
+        """Hear whom this member is to stay connected to, idle or not."""
+        self._kept.update(addresses)
+
+    def dialled(self) -> list[tuple[str, int]]:
+        """Connections that this member made by itself, on demand."""
+        return [
+            (address, endpoint_id)
+            for address, endpoint_id in list(self._endpoints.items())
+            if address not in self._kept
+            and self._contacts.get(address)
+            and dials(self.address, address)
+            and self.worker.is_connected(endpoint_id)
+        ]
+
+    def let_go_here(self, address: str, endpoint_id: int, agree: Callable[[], bool]) -> bool:
+        """Close a connection if the other side agrees; meanwhile nobody here makes another."""
+        with self._dialling[address]:
+            if self._endpoints.pop(address, None) != endpoint_id:
+                return False
+            if not agree():
+                self._endpoints[address] = endpoint_id
+                return False
+            self.worker.disconnect(endpoint_id)
+        return True
+
+    def let_go_there(self, address: str, theirs: Counted) -> bool:
+        """Agree to the end of a connection if all that went either way has arrived."""
+        with self._dialling[address]:
+            for info in self.worker.endpoints():
+                if info.peer_name != address or info.endpoint_id in self._retired:
+                    continue
+                mine = counted(info.stats)
+                if mine is None or (mine[2:], mine[:2]) != (theirs[:2], theirs[2:]):
+                    return False
+                self._endpoints.pop(address, None)
+                self._retired.append(info.endpoint_id)
+                return True
+        return False
+
     def _await_dialler(self, address: str, check: Callable[[], None]) -> int:
         began = time.monotonic()
         asked = False
         while True:
             for info in self.worker.endpoints():
-                if info.peer_name == address and info.direction == "accepted":
+                known = info.endpoint_id not in self._retired
+                if known and info.peer_name == address and info.direction == "accepted":
                     return info.endpoint_id
             check()
             waited = time.monotonic() - began

@@ -16,6 +16,7 @@ from distributed.comm import get_address_host
 from distributed.utils import get_ip_interface
 
 from ..errors import ClusterError, UcxnbError
+from .idle import Counted, IdleCloser
 from .member import Member
 from .outcome import pack_outcome
 from .sample import MemberSample
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _SET_UP_PATIENCE = 30.0  # seconds for a plugin to be there after its worker is
+_PATIENCE = 10.0  # seconds for another to agree to something
 _LOOK_EVERY = 15.0  # seconds between two looks at whether the owner is still there
 
 
@@ -75,6 +77,8 @@ class UcxnbPlugin(WorkerPlugin):
         Fields of the `WorkerConfig` of each worker.
     orphaned_after : float
         Seconds without a word of the cluster's owner after which a member closes.
+    idle_close : float or None
+        Seconds after which connections on demand are closed.
     """
 
     def __init__(
@@ -84,8 +88,10 @@ class UcxnbPlugin(WorkerPlugin):
         interface: str | None,
         fields: Mapping[str, Any],
         orphaned_after: float,
+        idle_close: float | None,
     ) -> None:
         self.name = name
+        self._idle_close = idle_close
         self._auth_key = auth_key
         self._interface = interface
         self._fields = dict(fields)
@@ -94,6 +100,7 @@ class UcxnbPlugin(WorkerPlugin):
         self._why_not = ""
         self._heard = 0.0
         self._watch: asyncio.Task[None] | None = None
+        self._idle: IdleCloser | None = None
         self._starting = asyncio.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,7 +113,8 @@ class UcxnbPlugin(WorkerPlugin):
 
     async def setup(self, worker: Worker) -> None:
         """Start the member. What fails here is told when it is asked for."""
-        worker.handlers[_handler(self.name)] = self._on_asked_to_dial
+        worker.handlers[_handler(self.name, "dial")] = self._on_asked_to_dial
+        worker.handlers[_handler(self.name, "let_go")] = self._on_asked_to_let_go
         self._watch = asyncio.create_task(self._watch_owner())
         await self.start(worker)
 
@@ -118,8 +126,15 @@ class UcxnbPlugin(WorkerPlugin):
                 return
             loop = asyncio.get_running_loop()
 
-            def ask(address: str) -> None:
-                asyncio.run_coroutine_threadsafe(_ask(worker, address, self.name), loop)
+            def ask_to_dial(address: str) -> None:
+                asyncio.run_coroutine_threadsafe(_ask(worker, address, self.name, "dial"), loop)
+
+            def ask_to_let_go(address: str, theirs: Counted) -> bool:
+                asking = _ask(worker, address, self.name, "let_go", theirs=theirs)
+                try:
+                    return bool(asyncio.run_coroutine_threadsafe(asking, loop).result(_PATIENCE))
+                except (OSError, UcxnbError):
+                    return False  # it is gone, and its end is told elsewhere
 
             try:
                 host = (
@@ -128,15 +143,18 @@ class UcxnbPlugin(WorkerPlugin):
                     else get_address_host(worker.contact_address)
                 )
                 self._member = await asyncio.to_thread(
-                    Member, worker.contact_address, host, self._auth_key, self._fields, ask
+                    Member, worker.contact_address, host, self._auth_key, self._fields, ask_to_dial
                 )
+                if self._idle_close is not None:
+                    self._idle = IdleCloser(self._member, self._idle_close, ask_to_let_go)
                 self._why_not = ""
             except (UcxnbError, OSError, ValueError) as error:
                 self._why_not = f"{type(error).__name__}: {error}"
 
     async def teardown(self, worker: Worker) -> None:
         """Close the member."""
-        worker.handlers.pop(_handler(self.name), None)
+        for what in ("dial", "let_go"):
+            worker.handlers.pop(_handler(self.name, what), None)
         if self._watch is not None:
             self._watch.cancel()
         await self._close_member()
@@ -157,28 +175,39 @@ class UcxnbPlugin(WorkerPlugin):
         return self._member
 
     async def _close_member(self) -> None:
-        member, self._member = self._member, None
+        member, self._member, self._idle = self._member, None, None
         if member is not None:
             await asyncio.to_thread(member.close)
 
     async def _watch_owner(self) -> None:
+        idle_close = _LOOK_EVERY if self._idle_close is None else self._idle_close
         while True:
-            await asyncio.sleep(min(_LOOK_EVERY, self._orphaned_after / 4))
+            await asyncio.sleep(min(_LOOK_EVERY, self._orphaned_after / 4, idle_close / 4))
+            if self._idle is not None:
+                await asyncio.to_thread(self._idle.look)
             if time.monotonic() - self._heard > self._orphaned_after:
                 await self._close_member()
 
     async def _on_asked_to_dial(self, address: str) -> None:
-        await asyncio.to_thread(self.member().endpoint_to, address)
+        if self._member is not None:
+            await asyncio.to_thread(self._member.endpoint_to, address)
+
+    async def _on_asked_to_let_go(self, address: str, theirs: list[int]) -> bool:
+        if self._member is None:
+            return False
+        sent, sent_bytes, received, received_bytes = theirs
+        counted = sent, sent_bytes, received, received_bytes
+        return await asyncio.to_thread(self._member.let_go_there, address, counted)
 
 
-def _handler(name: str) -> str:
-    return f"{name}-dial".replace("-", "_")
+def _handler(name: str, what: str) -> str:
+    return f"{name}-{what}".replace("-", "_")
 
 
-async def _ask(worker: Worker, address: str, name: str) -> None:
-    """Ask another Dask worker to let its member dial this one's."""
+async def _ask(worker: Worker, address: str, name: str, what: str, **options: Any) -> Any:
+    """Ask the plugin in another Dask worker for something."""
     async with worker.rpc(address) as other:
-        await getattr(other, _handler(name))(address=worker.contact_address)
+        return await getattr(other, _handler(name, what))(address=worker.contact_address, **options)
 
 
 # ---- what a cluster's owner runs in Dask workers, by `Client.run` ----
@@ -210,6 +239,7 @@ async def connect(
     """Connect a member to others; tell which could not be reached, and why."""
     member = _member(dask_worker, name, token)
     member.learn(contacts)
+    member.keep_connected_to(addresses)
     return await connect_to_all(member, addresses)
 
 
