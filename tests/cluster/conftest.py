@@ -37,7 +37,9 @@ def _quiet_dask(_libraries_are_warm: None) -> Iterator[None]:
             cluster.client.sync(offload, int)
         before = Holdings.now()
         yield
-        assert not (found := leaked_since(before)), "left behind: " + "; ".join(found)
+        # Sockets of Dask's may wait for those who were killed; ours come with threads.
+        found = [each for each in leaked_since(before) if not each.endswith("descriptor socket")]
+        assert not found, "left behind: " + "; ".join(found)
 
 
 @pytest.fixture(scope="module")

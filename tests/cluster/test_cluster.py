@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -333,6 +334,7 @@ def test_workers_let_go_of_parts_that_nobody_has(cluster):
     def count():
         return sum(cluster.client.run(kept).values())
 
+    gc.collect()  # tracebacks of other tests hold some
     eventually(lambda: count() == 0)
     one, other = cluster.broadcast(1), cluster.broadcast(2)
     assert count() == 8

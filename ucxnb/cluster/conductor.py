@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Conductor", "check"]
 
+_REMEMBERED = 64  # operations that were given up before they began
 _TIME_TO_STOP = 3.0  # seconds for members to stop an operation that was given up
 
 
@@ -61,6 +63,7 @@ class Conductor:
         self._here = here
         self._numbers = itertools.count(1)
         self._operations: dict[int, _Operation] = {}
+        self._early: deque[tuple[int, str]] = deque(maxlen=_REMEMBERED)
         self._aborting: set[asyncio.Task[Any]] = set()
 
     def run(
@@ -164,6 +167,9 @@ class Conductor:
                     continue
                 part = asyncio.create_task(self._perform(operation, address))
                 operation.tasks[address] = part
+            for early, why in list(self._early):
+                if early == number:
+                    self._give_up(number, why)
             deadline = None if timeout is None else time.monotonic() + timeout
             pending = set(operation.tasks.values())
             timed_out = False
@@ -227,7 +233,10 @@ class Conductor:
     def _give_up(self, number: int, why: str) -> None:
         """Tell all members of an operation to end it, once."""
         operation = self._operations.get(number)
-        if operation is None or operation.given_up:
+        if operation is None:
+            self._early.append((number, why))  # it has yet to begin, or has ended
+            return
+        if operation.given_up:
             return
         operation.given_up = why
         if self._here is not None and self._here.address in operation.addresses:
