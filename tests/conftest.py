@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 import pandas as pd
 import pyarrow as pa
@@ -26,6 +27,7 @@ def _libraries_are_warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     pd.DataFrame({"x": ["a"]}).to_parquet(path)
     pd.read_parquet(path)
     uvloop.run(asyncio.sleep(0))
+    resource_tracker.ensure_running()  # a process that Dask's workers are started with
     with UcxWorker() as server, UcxWorker() as client:
         endpoint_id = client.connect(server.create_listener().address)
         client.send_tag(endpoint_id, 0, b"warm")

@@ -77,11 +77,6 @@ class UcxCluster:
         Fields of the `WorkerConfig` of each worker; ``thread_mode`` is always ``MULTI``, and
         ``auth_key`` a random one unless you pass one.
 
-    Attributes
-    ----------
-    worker : UcxWorker or None
-        That of this process.
-
     Raises
     ------
     ArgumentError, ConfigError

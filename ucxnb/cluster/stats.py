@@ -14,6 +14,7 @@ from .sample import MemberSample
 __all__ = ["ClusterStats", "WorkerStatus"]
 
 _SLOW_ANSWER = 0.25  # seconds
+_NO_ANSWER = 2.0  # however slow the others are
 _LONG_GAP = 0.25
 _MORE_WORK = 0.05
 _TIMES = 3.0  # as long as the median
@@ -118,7 +119,8 @@ class ClusterStats:
                 continue
             for peer in sample.unresponsive:
                 silent[peer] = silent.get(peer, 0) + 1
-            if status.delay > max(_SLOW_ANSWER, _TIMES * delay):
+            slow = min(max(_SLOW_ANSWER, _TIMES * delay), max(_NO_ANSWER, 1.5 * delay))
+            if status.delay > slow:
                 found[sample.address] = f"no answer for {status.delay:.2g} s"
             elif sample.longest_gap > _LONG_GAP:
                 found[sample.address] = f"nobody progressed it for {sample.longest_gap:.2g} s"
