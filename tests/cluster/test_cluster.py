@@ -18,6 +18,7 @@ from ucxnb.cluster import Group, MemberState, UcxCluster
 from ucxnb.errors import (
     ArgumentError,
     ClusterError,
+    ConfigError,
     ObjectError,
     OperationTimeoutError,
 )
@@ -450,6 +451,9 @@ WRONG = [
     (ArgumentError, lambda c: UcxCluster(c.client, topology="star"), "topology"),
     (ArgumentError, lambda c: UcxCluster(c.client, orphaned_after=0), "orphaned_after"),
     (ArgumentError, lambda c: UcxCluster(c.client, idle_close=0), "idle_close"),
+    (ArgumentError, lambda c: UcxCluster(c.client, name="mine"), "set already"),
+    (ArgumentError, lambda c: UcxCluster(c.client, auth_key=7), "text or bytes"),
+    (ConfigError, lambda c: UcxCluster(c.client, buffer_sise=7), "buffer_size"),
     (ArgumentError, lambda _: UcxCluster.local(0), "n_workers=0"),
 ]
 

@@ -40,6 +40,7 @@ __all__ = ["UcxCluster"]
 _START_PATIENCE = 120.0  # seconds until all workers take part
 _STATS_PATIENCE = 2.0
 _ORPHANED_AFTER = 120.0
+_FIXED = {"name", "thread_mode", "tag_scope", "enable_tag"}
 _Result = TypeVar("_Result")
 
 _open_clusters: weakref.WeakSet[UcxCluster] = weakref.WeakSet()
@@ -74,8 +75,8 @@ class UcxCluster:
         Seconds without a word of this process after which the UCX workers close, until it is heard
         again.
     **fields
-        Fields of the `WorkerConfig` of each worker; ``thread_mode`` is always ``MULTI``, and
-        ``auth_key`` a random one unless you pass one.
+        Fields of the `WorkerConfig` of each worker. ``name``, ``thread_mode``, ``tag_scope`` and
+        ``enable_tag`` are set already, and ``auth_key`` is a random one unless you pass one.
 
     Raises
     ------
@@ -124,7 +125,11 @@ class UcxCluster:
             not isinstance(idle_close, (int, float)) or not idle_close >= 0.1
         ):
             raise ArgumentError(f"idle_close={shown(idle_close)}: seconds, 0.1 or more, or None")
-        key = str(fields.pop("auth_key", None) or secrets.token_hex(32))
+        for name in _FIXED & fields.keys():
+            raise ArgumentError(f"{name}: the workers of a cluster have it set already")
+        key = fields.pop("auth_key", None) or secrets.token_hex(32)
+        if not isinstance(key, (str, bytes)):
+            raise ArgumentError("auth_key: it takes text or bytes, which Dask hands to the workers")
         self._client = client
         self._owns: contextlib.ExitStack | None = None
         self._name = f"ucxnb-{secrets.token_hex(6)}"

@@ -125,7 +125,7 @@ class Conductor:
             self._give_up_from_here(number, "it was interrupted")
             if here is not None:
                 here.abort(number, "it was interrupted")
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(Exception):  # one is on its way already
                 future.result(_TIME_TO_STOP)
             future.cancel()
             raise
@@ -146,6 +146,7 @@ class Conductor:
         contacts = self._membership.contacts()
         here = () if self._here is None else (self._here.address,)
         roster = (*here, *contacts)
+        places = {address: place for place, address in enumerate(roster)}
         if self._here is not None:
             contacts[self._here.address] = ""
             self._here.learn(contacts)
@@ -154,7 +155,7 @@ class Conductor:
             addresses,
             self._membership.version,
             roster,
-            tuple(roster.index(a) for a in addresses if a in contacts),
+            tuple(places[a] for a in addresses if a in places),
             contacts,
             task,
             extra,

@@ -58,7 +58,7 @@ class Member:
         What the others know it by: that of its Dask worker.
     host : str
         The address of this machine to listen on; empty to be connected to by nobody.
-    auth_key : str
+    auth_key : str or bytes
         The cluster's.
     fields : mapping
         Fields of `WorkerConfig`.
@@ -80,7 +80,7 @@ class Member:
         self,
         address: str,
         host: str,
-        auth_key: str,
+        auth_key: str | bytes,
         fields: Mapping[str, Any],
         ask: Callable[[str], None],
     ) -> None:

@@ -159,10 +159,6 @@ class Membership:
         seat = self._seats.get(address)
         return seat if seat is not None and seat.ready else None
 
-    def hint(self) -> None:
-        """Something happened: look at once."""
-        self._hint.set()
-
     async def watch(self) -> None:
         """Look at what the scheduler has, until cancelled."""
         try:

@@ -69,7 +69,7 @@ class UcxnbPlugin(WorkerPlugin):
     ----------
     name : str
         Of the plugin.
-    auth_key : str
+    auth_key : str or bytes
         What members prove to each other.
     interface : str or None
         The network interface to listen on; None for the one that Dask uses.
@@ -84,7 +84,7 @@ class UcxnbPlugin(WorkerPlugin):
     def __init__(
         self,
         name: str,
-        auth_key: str,
+        auth_key: str | bytes,
         interface: str | None,
         fields: Mapping[str, Any],
         orphaned_after: float,

@@ -46,7 +46,7 @@ class ClusterView(BokehWidget):
     The page asks for a measurement, or to stop it, by a message to the kernel.
     """
 
-    _esm = static_text("bokeh_widget.js", "cluster.js")
+    _esm = static_text("bokeh_widget.js", "store_view.js", "cluster.js")
     _css = static_text("bokeh_widget.css", "live.css", "cluster.css")
 
     paused = traitlets.Bool(help="Whether it stands still.").tag(sync=True)

@@ -44,7 +44,7 @@ class LiveView(BokehWidget):
         As passed; others, of as many workers, can take their place.
     """
 
-    _esm = static_text("bokeh_widget.js", "live.js")
+    _esm = static_text("bokeh_widget.js", "store_view.js", "live.js")
     _css = static_text("bokeh_widget.css", "live.css")
 
     paused = traitlets.Bool(help="Whether the plots stand still.").tag(sync=True)

@@ -1,6 +1,5 @@
 // Shows a cluster: a table of its workers, and heat maps of what is between each two (see cluster's view.py).
 
-const LEAST_SILENCE = 3000; // ms without news after which nobody should take it for live
 const MOST_TICKS = 16;
 const TEXTS = ["worker", "host", "state", "note"]; // columns that are no numbers
 
@@ -55,39 +54,30 @@ class Store {
 
 // ---- one view
 
-class View {
-  #due = false;
-  #onScreen = true;
+class View extends StoreView {
   #bokehDocument = null;
   #ndarray = null;
 
   constructor(model, el, store) {
-    this.model = model;
-    this.el = el;
-    this.store = store;
-    el.classList.add("ucxnb-live");
+    super(model, el, store);
     this.#build();
   }
 
   #build() {
     const header = element("div", "ucxnb-live-header");
-    this.badge = element("span", "ucxnb-live-badge");
-    this.badge.setAttribute("role", "status");
     this.summary = element("span", "ucxnb-live-choice");
-    this.pause = this.#button("", () => {
-      this.model.set("paused", !this.model.get("paused"));
-      this.model.save_changes();
-    });
-    this.pause.classList.add("ucxnb-live-pause");
     this.progress = element("span", "ucxnb-live-choice");
     this.progress.setAttribute("role", "status");
-    this.measure = this.#button("", () =>
+    this.measure = element("button");
+    this.measure.type = "button";
+    this.measure.title = "Latency and bandwidth between each two, one pair of a host at a time";
+    this.measure.addEventListener("click", () =>
       this.model.send({ kind: this.model.get("measuring") ? "stop" : "measure" }),
     );
     header.append(
       element("span", "ucxnb-live-title", "Cluster"),
       this.badge,
-      this.pause,
+      this.button,
       this.summary,
       element("span", "ucxnb-live-space"),
       this.progress,
@@ -113,13 +103,6 @@ class View {
     this.el.append(header, frame, this.plots, this.key);
   }
 
-  #button(text, action) {
-    const button = element("button", "", text);
-    button.type = "button";
-    button.addEventListener("click", action);
-    return button;
-  }
-
   #kind(column) {
     if (column === "state") return "ucxnb-cluster-text ucxnb-cluster-state-cell";
     return TEXTS.includes(column) ? "ucxnb-cluster-text" : "";
@@ -132,43 +115,16 @@ class View {
     if (!embedded) return () => {};
     this.#bokehDocument = embedded.bokehDocument;
     this.#ndarray = Bokeh.require("core/util/ndarray").ndarray;
-    const screen = new IntersectionObserver(([entry]) => {
-      this.#onScreen = entry.isIntersecting;
-      this.schedule();
-    });
-    screen.observe(this.el);
-    const onState = () => this.#showState();
-    const onPause = () => {
-      this.store.heard = Date.now(); // nothing was drawn while it was paused
-      this.#showState();
-    };
-    const silence = setInterval(onState, 1000);
-    this.model.on("change:paused", onPause);
-    this.model.on("change:ended change:measuring change:progress", onState);
-    this.store.views.add(this);
-    this.#showState();
     this.draw();
-    this.el.dataset.ready = "yes";
+    const unfollow = this.follow(["ended", "measuring", "progress"]);
     return () => {
-      this.store.views.delete(this);
-      clearInterval(silence);
-      this.model.off("change:paused", onPause);
-      this.model.off("change:ended change:measuring change:progress", onState);
-      screen.disconnect();
+      unfollow();
       this.#bokehDocument = null;
       embedded.free();
     };
   }
 
-  // Draw once per animation frame at most: a slow browser drops frames instead of queueing them.
-  schedule() {
-    if (this.#due || !this.#onScreen || this.model.get("paused")) return;
-    this.#due = true;
-    requestAnimationFrame(() => setTimeout(() => this.draw(), 0));
-  }
-
   draw() {
-    this.#due = false;
     const { content, squares } = this.store;
     if (!this.#bokehDocument || !content.rows) return;
     this.summary.textContent = content.summary;
@@ -233,29 +189,11 @@ class View {
     );
   }
 
-  // The kernel may have died, or the network: then nobody tells the page that nothing comes.
-  #moving() {
-    const silence = Date.now() - this.store.heard;
-    return silence > Math.max(LEAST_SILENCE, 6000 * this.model.get("interval")) ? "silent" : "live";
-  }
-
-  #showState() {
-    const ended = this.model.get("ended");
-    const paused = this.model.get("paused");
-    const state = ended ? "ended" : paused ? "paused" : this.#moving();
-    const since = new Date(this.store.heard).toLocaleTimeString();
-    const text = { ended, silent: `no news since ${since}` }[state] ?? state;
-    if (this.badge.textContent !== text) this.badge.textContent = text; // else it would be said again
-    this.badge.dataset.state = state;
-    this.pause.textContent = paused ? "Resume" : "Pause";
-    this.pause.setAttribute("aria-pressed", String(paused));
-    this.pause.hidden = this.measure.hidden = Boolean(ended);
-    this.measure.textContent = this.model.get("measuring")
-      ? "Stop measuring"
-      : "Measure pairs";
-    this.measure.title = "Latency and bandwidth between each two, one pair of a host at a time";
+  showState() {
+    super.showState();
+    this.measure.hidden = Boolean(this.model.get("ended"));
+    this.measure.textContent = this.model.get("measuring") ? "Stop measuring" : "Measure pairs";
     this.progress.textContent = this.model.get("progress");
-    this.schedule();
   }
 }
 

@@ -1,6 +1,5 @@
 // Keeps the plots of a dashboard up to date from the kernel's binary messages (see live.py).
 
-const LEAST_SILENCE = 3000; // ms without news after which nobody should take a plot for live
 const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600];
 
 function toFloats(view) {
@@ -91,30 +90,20 @@ class Store {
 
 // ---- one view
 
-class View {
-  #due = false;
-  #onScreen = true;
+class View extends StoreView {
   #bokehDocument = null;
   #root = null;
   #colors = {};
   #free = () => {};
 
   constructor(model, el, store) {
-    this.model = model;
-    this.el = el;
-    this.store = store;
-    el.classList.add("ucxnb-live");
+    super(model, el, store);
     this.#build();
   }
 
   #build() {
     const header = element("div", "ucxnb-live-header");
-    this.badge = element("span", "ucxnb-live-badge");
-    this.badge.setAttribute("role", "status");
     const windows = this.model.get("windows").map((seconds) => [seconds, timeText(seconds)]);
-    this.button = element("button", "ucxnb-live-pause");
-    this.button.type = "button";
-    this.button.addEventListener("click", () => this.#set("paused", !this.model.get("paused")));
     header.append(
       element("span", "ucxnb-live-title", "Traffic"),
       this.badge,
@@ -140,17 +129,12 @@ class View {
     this.el.append(header, body);
   }
 
-  #set(name, value) {
-    this.model.set(name, value);
-    this.model.save_changes();
-  }
-
   // A select for one of the model's values.
   #choice(text, name, options, read = String) {
     const [group, select] = labelledSelect(text);
     for (const [value, words] of options) select.append(new Option(words, value));
     select.value = this.model.get(name);
-    select.addEventListener("change", () => this.#set(name, read(select.value)));
+    select.addEventListener("change", () => this.set(name, read(select.value)));
     this.model.on(`change:${name}`, () => {
       select.value = this.model.get(name);
     });
@@ -173,32 +157,12 @@ class View {
   async start(Bokeh) {
     await this.#embed(Bokeh);
     if (!this.#bokehDocument) return () => {};
-    const screen = new IntersectionObserver(([entry]) => {
-      this.#onScreen = entry.isIntersecting;
-      this.schedule();
-    });
-    screen.observe(this.el);
-    const onState = () => this.#showState();
-    const onPause = () => {
-      this.store.heard = Date.now(); // nothing came while it was paused
-      this.#showState();
-    };
-    const silence = setInterval(onState, 1000);
     const onItem = () => this.#embed(Bokeh);
-    this.model.on("change:paused", onPause);
-    this.model.on("change:ended change:gone", onState);
     this.model.on("change:item", onItem);
-    this.store.views.add(this);
-    this.#showState();
-    this.el.dataset.ready = "yes";
-
+    const unfollow = this.follow(["ended", "gone"]);
     return () => {
-      this.store.views.delete(this);
-      clearInterval(silence);
-      this.model.off("change:paused", onPause);
-      this.model.off("change:ended change:gone", onState);
+      unfollow();
       this.model.off("change:item", onItem);
-      screen.disconnect();
       this.#bokehDocument = null;
       this.#free();
     };
@@ -227,15 +191,7 @@ class View {
     this.draw();
   }
 
-  // Draw once per animation frame at most: a slow browser drops frames instead of queueing them.
-  schedule() {
-    if (this.#due || !this.#onScreen || this.model.get("paused")) return;
-    this.#due = true;
-    requestAnimationFrame(() => setTimeout(() => this.draw(), 0));
-  }
-
   draw() {
-    this.#due = false;
     const page = this.#bokehDocument;
     if (!page) return;
     const { now, texts, sources } = this.store;
@@ -308,29 +264,6 @@ class View {
       }
     }
     this.counters.replaceChildren(table);
-  }
-
-  // The kernel may have died, or the network: then nobody tells the page that nothing comes.
-  #moving() {
-    if (this.model.get("replay")) return "replay";
-    const silence = Date.now() - this.store.heard;
-    return silence > Math.max(LEAST_SILENCE, 3000 * this.model.get("interval")) ? "silent" : "live";
-  }
-
-  #showState() {
-    const ended = this.model.get("ended");
-    const paused = this.model.get("paused");
-    const state = ended ? "ended" : paused ? "paused" : this.#moving();
-    const since = new Date(this.store.heard).toLocaleTimeString();
-    const word = { ended, silent: `no news since ${since}` }[state] ?? state;
-    const text = [word, ended ? "" : this.model.get("gone")].filter(Boolean).join(", ");
-    if (this.badge.textContent === text) return; // else screen readers would say it every second
-    this.badge.textContent = text;
-    this.badge.dataset.state = state;
-    this.button.textContent = paused ? "Resume" : "Pause";
-    this.button.setAttribute("aria-pressed", String(paused));
-    this.button.hidden = Boolean(ended);
-    this.schedule();
   }
 }
 
