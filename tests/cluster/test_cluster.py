@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -420,8 +421,17 @@ def strange(worker):
     raise StrangeError("of its own kind")
 
 
+def leave(worker):
+    sys.exit("enough")
+
+
 @pytest.mark.parametrize(
-    ("function", "what"), [(unpicklable, "cannot be sent back"), (strange, "of its own kind")]
+    ("function", "what"),
+    [
+        (leave, "SystemExit('enough')"),
+        (unpicklable, "cannot be sent back"),
+        (strange, "of its own kind"),
+    ],
 )
 def test_what_cannot_be_brought_back_is_an_error(cluster, function, what):
     call = Call(cluster.map, function, timeout=TIMEOUT).join()

@@ -243,6 +243,8 @@ class Member:
             value = work(group, self) if extra is None else work(group, self, extra)  # type: ignore[call-arg]
         except Aborted as aborted:
             error = ClusterError(f"{self.address} was told to stop: {aborted}")
+        except SystemExit as raised:
+            error = ClusterError(f"the function in {self.address} raised {raised!r}")
         except Exception as raised:  # whatever a user's function does
             raised.add_note(f"in {self.address}:\n{traceback.format_exc()}")
             error = raised
