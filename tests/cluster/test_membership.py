@@ -95,6 +95,7 @@ def test_one_of_sixteen_is_killed_and_one_is_added_and_nobody_else_is_disturbed(
         stats = cluster.stats()
         assert len(stats.names) == 18
         until.touch()
+        eventually(lambda: not traffic.running, 90)
         error = traffic.join().error
         assert isinstance(error, ClusterError)
         assert list(error.failed) == [victim.address]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import secrets
 import threading
@@ -35,6 +34,7 @@ __all__ = ["Member", "PartKey"]
 _PATIENCE = 15.0  # seconds for a peer that dials to appear
 _ASK_AFTER = 0.05  # seconds after which a peer that should dial is asked to
 _LOOK_AGAIN = 0.002
+_MOST_SWEPT = 10_000  # messages of one operation, in one go
 _REMEMBERED = 64  # operations that were given up
 
 
@@ -276,11 +276,15 @@ class Member:
         for operation in list(self._given_up):
             if operation in self._groups:
                 continue
-            with contextlib.suppress(WorkerClosedError):
-                while self.worker.try_receive_message(
-                    None, tag_of(operation), tag_mask=OPERATION_MASK
-                ):
-                    pass
+            for _ in range(_MOST_SWEPT):
+                try:
+                    tag = tag_of(operation)
+                    if not self.worker.try_receive_message(None, tag, tag_mask=OPERATION_MASK):
+                        break
+                except WorkerClosedError:
+                    return
+                except UcxnbError:
+                    continue  # its sender died while it was on its way: it is gone
 
     def keep(self, group: Group, value: Any) -> None:
         """Keep what an operation left here; the key is the operation's number."""

@@ -263,10 +263,7 @@ class Membership:
         self._hint.set()
 
     def _say_goodbye(self, address: str) -> None:
-        seat = self._seats.pop(address)
-        seat.gone.set()
-        self._version += 1
-        self._here_connected.discard(address)
+        seat = self._seats[address]
         state, reason = MemberState.LOST, "Dask has lost it"
         if self._here is not None:
             ended = [e for e in self._here.worker.endpoints(ended=True) if e.peer_name == address]
@@ -275,7 +272,12 @@ class Membership:
             elif ended and ended[-1].reason:
                 reason = ended[-1].reason
             self._here.forget(address)
+        # In this order: at no moment is it in neither of them.
         self._past.append(replace(seat.shown, state=state, since=time.time(), reason=reason))
+        del self._seats[address]
+        seat.gone.set()
+        self._version += 1
+        self._here_connected.discard(address)
         for other in self._seats.values():
             other.connected.discard(address)
             if other.ready and other.contact is not None:

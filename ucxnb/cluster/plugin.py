@@ -18,7 +18,7 @@ from distributed.utils import get_ip_interface
 from ..errors import ClusterError, UcxnbError
 from .idle import Counted, IdleCloser
 from .member import Member
-from .outcome import pack_outcome
+from .outcome import Outcome, pack_outcome
 from .sample import MemberSample
 
 __all__ = [
@@ -298,7 +298,10 @@ async def in_own_thread(
             ended.set_result(outcome)
 
     def run() -> None:
-        outcome = pack_outcome(member.perform(operation, addresses, task, extra))
+        try:
+            outcome = pack_outcome(member.perform(operation, addresses, task, extra))
+        except BaseException as error:  # whatever it is: without an answer the owner waits for ever
+            outcome = pack_outcome(Outcome(error=ClusterError(f"{member.address}: {error!r}")))
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody asks any more
             loop.call_soon_threadsafe(tell, outcome)
 
