@@ -22,7 +22,7 @@ from ucxnb.errors import ArgumentError, ClusterError, WorkerLostError
 TIMEOUT = 60
 COUNT = 16 if os.environ.get("UCXNB_THOROUGH") else 5  # as many processes on the cores of a CI
 # One that is killed while it writes shared memory can block what others write there: see
-# docs/reliability.md. On two cores that are busy it often stands still in that moment.
+# docs/reliability.md.
 OVER_TCP = {"ucx_options": {"TLS": "tcp,self"}}
 LOCAL = {
     "threads_per_worker": 1,
