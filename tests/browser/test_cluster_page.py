@@ -116,7 +116,8 @@ def test_rows_maps_a_death_and_the_end(lab: LabPage) -> None:
     lost = view.locator('tr[data-state="lost"]')
     expect(lost).to_have_count(1)
     expect(lost).to_contain_text("without a goodbye")
-    expect(view).to_contain_text("3 workers on 1 host, 1 lost")
+    # The machine may make a straggler of one that worked meanwhile.
+    expect(view).to_contain_text(re.compile("3 workers on 1 host, (1 straggler, )?1 lost"))
     expect(view.locator('tr[data-state="ready"]')).to_have_count(4)
     # The figures of the pairs that are still there are still theirs.
     wait_until(lab, lambda: sum(bool(x) for r in square(lab, "latency") for x in r) == 2)

@@ -16,7 +16,7 @@ __all__ = ["ClusterStats", "WorkerStatus"]
 _SLOW_ANSWER = 0.25  # seconds
 _NO_ANSWER = 2.0  # however slow the others are
 _LONG_GAP = 0.25
-_MORE_WORK = 0.05
+_MORE_WORK = 0.25  # less is what a busy machine does to anyone
 _TIMES = 3.0  # as long as the median
 
 
