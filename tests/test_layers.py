@@ -31,6 +31,7 @@ LAYERS = {
     "refusals": 0,
     "ucx_programs": 0,
     "transports": 0,
+    "protocols": 0,
     "engine": 1,
     "binding": 1,
     "frontdoor": 2,
@@ -49,6 +50,7 @@ LAYERS = {
     "echopeer": 4,
     "dashboard": 4,
     "cluster": 4,
+    "explorer": 4,
     "recording": 4,
     "watching": 4,
     "widgets": 4,
@@ -86,6 +88,7 @@ FOREIGN = {
     "remote_array": {"numpy"},
     "streams": {"typing_extensions"},
     "watching": {"msgspec"},
+    "protocols": {"pandas"},
     "metrics": {"prometheus_client"},
     "widgets": {"anywidget", "ipywidgets", "IPython", "numpy", "traitlets"},
 }

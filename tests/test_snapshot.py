@@ -206,7 +206,8 @@ def test_one_who_drives_without_end_is_busy(pair):
     while (spent := time.monotonic() - start) < 0.5:
         left.send_tag(to_right, 1, data)
         right.receive_tag(to_left, 1, timeout=30)
-    assert right.snapshot().health.busy_seconds - before > 0.5 * spent
+    # The rest of the time goes to the sender, and to whoever else wants the core.
+    assert right.snapshot().health.busy_seconds - before > 0.1 * spent
 
 
 def test_a_stop_of_the_process_is_a_gap(start_child):

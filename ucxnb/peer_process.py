@@ -46,6 +46,8 @@ class PeerProcess:
         Of its worker, as in `WorkerConfig`.
     auth_key : AuthKey, str or bytes, optional
         Of its worker, as in `WorkerConfig`. It goes to the child through a pipe.
+    enable_rma : bool
+        Of its worker, as in `WorkerConfig`.
     start_timeout : float or None
         How long the child may take until it listens, seconds; None waits for ever.
 
@@ -77,6 +79,7 @@ class PeerProcess:
         *,
         ucx_options: Mapping[str, str] | None = None,
         auth_key: AuthKey | str | bytes | None = None,
+        enable_rma: bool = False,
         start_timeout: float | None = 30.0,
     ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,6 +91,7 @@ class PeerProcess:
             "serve": serve,
             "parent": self._owner,
             "ucx_options": dict(ucx_options or {}),
+            "enable_rma": enable_rma,
             "auth_key": None if auth_key is None else AuthKey(auth_key).reveal().hex(),
         }
         ready, child_ready = os.pipe()
@@ -198,6 +202,7 @@ def _run_child(ready: int, task: dict[str, Any]) -> None:
             worker = UcxWorker(
                 name=f"{task['name']}-{os.getpid()}",
                 ucx_options=task["ucx_options"],
+                enable_rma=task["enable_rma"],
                 auth_key=None if key is None else bytes.fromhex(key),
             )
             listener = worker.create_listener("127.0.0.1:0")

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar, overload
 
 from .auth_key import AuthKey
-from .binding import UcpWorker
+from .binding import UcpWorker, ucx_versions
 from .config import ThreadMode, WorkerConfig
 from .endpoint_info import EndpointInfo
 from .engine import (
@@ -43,6 +43,7 @@ from .frontdoor import FrontDoor, Listener
 from .message import Message
 from .objects import ROOM_FOR_SMALL, pack, unpack
 from .open_files import FOR_A_WORKER, need_descriptors
+from .protocols import Explanation, explain_printed
 from .reconnect import KeptConnection
 from .refusals import Refusals
 from .snapshot import Snapshot
@@ -428,6 +429,47 @@ class UcxWorker(TagEngine):
             endpoint.reason or "",
             endpoint.received_there,
         )
+
+    def explain(self, endpoint_id: int) -> Explanation:
+        """Tell what UCX chose for a connection: transports, and a protocol for each message size.
+
+        UCX chooses for an operation when it is first used: send once, write to the stream once,
+        and look again. Put, get and rendezvous it tells only of a worker whose UCX prints its
+        choices; `ucxnb.explorer.probe` makes one, in a new process, and adds the times that UCX
+        expects.
+
+        Parameters
+        ----------
+        endpoint_id : int
+            Which, open.
+
+        Returns
+        -------
+        Explanation
+            A value: nothing in it changes later. It takes about 0.1 ms, for which the worker
+            stands still.
+
+        Raises
+        ------
+        UnknownEndpointError, ArgumentError
+            There is no such connection.
+        EndpointClosedError, EndpointLostError, PeerClosedError
+            It has ended.
+        ThreadModeError, WorkerClosedError
+            UCX was not asked.
+
+        Notes
+        -----
+        ``ucp_ep_print_info`` and ``ucp_worker_print_info``, into memory: nothing is printed.
+        """
+        endpoint = self._endpoint(endpoint_id)
+        self._enter_call()
+        try:
+            text = endpoint.printed()
+        finally:
+            self._leave_call()
+        peer = " ".join(filter(None, [endpoint.peer_name, f"({endpoint.peer_address})"]))
+        return explain_printed(text, endpoint_id, peer, ucx_versions()[0])
 
     # ---- streams ----
 

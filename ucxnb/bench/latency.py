@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import BufferTooSmallError, OperationTimeoutError
 from .protocol import SLICE, patience_for
 from .session import Session
 
-__all__ = ["Latency", "time_round_trips"]
+__all__ = ["Latency", "repeat_rounds", "time_round_trips"]
 
 _LEAST, _MOST = 5, 500_000  # round trips
 _AT_ONCE = 0.05  # seconds of round trips between two looks at the clock
@@ -56,14 +57,42 @@ def time_round_trips(session: Session, nbytes: int, seconds: float) -> Latency:
         As `Session`.
     """
     data, answer = bytearray(b"u") * nbytes, bytearray(nbytes)
+
+    def rounds(count: int) -> list[int]:
+        if session.has_partner:
+            session.ask("echo", nbytes, count)
+        return _go_there_and_back(session, data, answer, count)
+
+    return repeat_rounds(session, rounds, seconds, 2)
+
+
+def repeat_rounds(
+    session: Session, rounds: Callable[[int], list[int]], seconds: float, ways: int
+) -> Latency:
+    """Do rounds for a while, and sum them up.
+
+    Parameters
+    ----------
+    session : Session
+        It says when to stop.
+    rounds : callable
+        Does as many as it is told and returns how long each took, nanoseconds.
+    seconds : float
+        For how long, after those that warm up.
+    ways : int
+        How many messages a round takes one after the other.
+
+    Returns
+    -------
+    Latency
+        Of one way.
+    """
     times: list[int] = []
     end, count = 0.0, 1
     while True:
         session.check()
-        if session.has_partner:
-            session.ask("echo", nbytes, count)
         began = time.perf_counter()
-        new = _go_there_and_back(session, data, answer, count)
+        new = rounds(count)
         now = time.perf_counter()
         if end:
             times += new
@@ -73,7 +102,9 @@ def time_round_trips(session: Session, nbytes: int, seconds: float) -> Latency:
             break
         count = max(1, min(_MOST_AT_ONCE, int(count * _AT_ONCE / (now - began))))
     times.sort()
-    p50, p99, p999 = (times[len(times) * per_mille // 1000] / 2e3 for per_mille in (500, 990, 999))
+    p50, p99, p999 = (
+        times[len(times) * per_mille // 1000] / (ways * 1e3) for per_mille in (500, 990, 999)
+    )
     return Latency(len(times), p50, p99, p999)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..auth_key import AuthKey
+from ..engine import RegisteredMemory
 from ..errors import (
     BufferTooSmallError,
     EndpointError,
+    FeatureDisabledError,
     OperationTimeoutError,
     UcxError,
     UnknownEndpointError,
@@ -33,6 +35,7 @@ from .protocol import (
 __all__ = ["BenchPartner", "serve_measurements"]
 
 _LOOK_UP = 0.5  # seconds between two looks at `until` while nothing arrives
+_WORDS = ("hello", "echo", "take", "echo stream", "take stream", "expose")
 _MOST = 10_000_000  # of anything that a client may ask for at once
 
 
@@ -48,6 +51,8 @@ class BenchPartner(PeerProcess):
         Of its worker, as in `WorkerConfig`.
     auth_key : str or bytes, optional
         Of its worker, as in `WorkerConfig`: the same as yours.
+    enable_rma : bool
+        Of its worker, as in `WorkerConfig`.
     start_timeout : float
         How long the child may take until it listens, seconds.
 
@@ -62,6 +67,7 @@ class BenchPartner(PeerProcess):
         *,
         ucx_options: Mapping[str, str] | None = None,
         auth_key: AuthKey | str | bytes | None = None,
+        enable_rma: bool = False,
         start_timeout: float = 30.0,
     ) -> None:
         super().__init__(
@@ -70,6 +76,7 @@ class BenchPartner(PeerProcess):
             "ucxnb.bench.partner:serve_measurements",
             ucx_options=ucx_options,
             auth_key=auth_key,
+            enable_rma=enable_rma,
             start_timeout=start_timeout,
         )
 
@@ -118,6 +125,7 @@ class _Partner:
         self._worker = worker
         self._memory = bytearray(1 << 16)
         self._waiting: Message | None = None
+        self._exposed: RegisteredMemory | None = None
 
     def next_message(self) -> Message | None:
         """Return the next request, None if nothing came; throw away what is none."""
@@ -147,18 +155,46 @@ class _Partner:
             request = unpack(message.data)
             nbytes, count = _number(request, "nbytes", LARGEST), _number(request, "count", _MOST)
             word = request.get("is")
-            if word not in ("hello", "echo", "take"):
-                raise ValueError(f"the request {word!r:.40} is none of hello, echo and take")
-        except ValueError as error:
+            if word not in _WORDS:
+                raise ValueError(f"the request {word!r:.40} is none of {', '.join(_WORDS)}")
+            told = {"key": self._expose(nbytes)} if word == "expose" else {}
+        except (ValueError, FeatureDisabledError) as error:
             self._say(message, "error", why=str(error))
             return
         self._grow(nbytes)
-        self._say(message, "ready")
+        self._say(message, "ready", **told)
         if word == "echo":
             self._echo(message.endpoint_id, message.tag + 1, nbytes, count)
         elif word == "take":
             self._take(message.endpoint_id, message.tag + 1, nbytes, count)
             self._say(message, "done")
+        elif word in ("echo stream", "take stream"):
+            self._read_stream(message.endpoint_id, nbytes, count, echo=word == "echo stream")
+            if word == "take stream":
+                self._say(message, "done")
+
+    def _expose(self, nbytes: int) -> str:
+        """Let clients put into memory and get from it; what was there before is gone."""
+        if self._exposed is not None:
+            self._exposed.close()
+        # Not memory of UCX's own: that would be mapped into the client, past its protocols.
+        self._exposed = self._worker.register(bytearray(max(1, nbytes)))
+        return self._exposed.remote_key().hex()
+
+    def _read_stream(self, endpoint_id: int, nbytes: int, count: int, *, echo: bool) -> None:
+        """Read from a client's stream, and write the same back if it wants that."""
+        memory = memoryview(self._memory)[:nbytes]
+
+        def receive(endpoint_id: int, _: int, memory: memoryview, *, timeout: float) -> None:
+            self._worker.receive_stream(endpoint_id, memory, True, timeout=timeout)
+
+        for _ in range(count):
+            try:
+                receive(endpoint_id, 0, memory, timeout=SLICE)
+            except OperationTimeoutError:
+                self._keep_receiving(endpoint_id, 0, memory, receive)
+            if echo:
+                self._worker.send_stream(endpoint_id, memory, timeout=patience_for(nbytes))
 
     def _echo(self, endpoint_id: int, tag: int, nbytes: int, count: int) -> None:
         """Send `count` messages back."""

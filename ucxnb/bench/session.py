@@ -74,14 +74,14 @@ class Session:
         if self._should_stop():
             raise StoppedError
 
-    def ask(self, word: str, nbytes: int, count: int) -> None:
-        """Ask a partner for something, and wait until it is ready."""
+    def ask(self, word: str, nbytes: int, count: int = 0) -> dict[str, Any]:
+        """Ask a partner for something, wait until it is ready, and return its answer."""
         self._send(pack(word, nbytes=nbytes, count=count))
-        self.expect("ready", 0)
+        return self.expect("ready", 0)
 
-    def expect(self, word: str, nbytes: int) -> None:
+    def expect(self, word: str, nbytes: int) -> dict[str, Any]:
         """Wait for a partner's answer, with the patience that `nbytes` on their way deserve."""
-        self._check(self._hear(patience_for(nbytes)), word)
+        return self._check(self._hear(patience_for(nbytes)), word)
 
     def receive_slowly(self, buffer: bytearray, patience: float) -> int:
         """Go on with a receive of data that took long."""
@@ -129,7 +129,7 @@ class Session:
             self.endpoint_id, self._control_tag, data, timeout=patience_for(len(data))
         )
 
-    def _check(self, answer: bytes, word: str) -> None:
+    def _check(self, answer: bytes, word: str) -> dict[str, Any]:
         try:
             said = unpack(answer)
         except ValueError as error:
@@ -137,6 +137,7 @@ class Session:
         if said.get("is") != word:
             why = said.get("why", f"it said {said.get('is')!r:.40} instead of {word!r}")
             raise UcxnbError(f"endpoint {self.endpoint_id} does not take part: {why!s:.300}")
+        return said
 
     def _throw_away_leftovers(self) -> None:
         """Receive what a measurement that was given up left behind, and with it free its sender."""

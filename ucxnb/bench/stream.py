@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from ..request import Request
 from .protocol import patience_for, rows_at_once
 from .session import Session
 
-__all__ = ["time_stream"]
+__all__ = ["repeat_bursts", "time_stream"]
 
 _AT_ONCE = 0.1  # seconds between two looks at the clock
 _MOST_AT_ONCE = 100_000
@@ -41,9 +42,8 @@ def time_stream(session: Session, nbytes: int, seconds: float) -> float:
     rows = rows_at_once(nbytes)
     data = bytearray(b"u") * (rows * nbytes)
     array = memoryview(data).cast("B", (rows, nbytes)) if rows > 1 else data
-    count, messages, took, end = 1, 0, 0.0, 0.0
-    while True:
-        session.check()
+
+    def burst(count: int) -> tuple[float, int]:
         session.ask("take", nbytes, count)
         began = time.perf_counter()
         if rows > 1:
@@ -54,10 +54,39 @@ def time_stream(session: Session, nbytes: int, seconds: float) -> float:
         else:
             _send_large(session, data, count)
         session.expect("done", count * len(data))
+        return began, count * rows
+
+    return repeat_bursts(session, burst, seconds)
+
+
+def repeat_bursts(
+    session: Session, burst: Callable[[int], tuple[float, int]], seconds: float
+) -> float:
+    """Do bursts for a while.
+
+    Parameters
+    ----------
+    session : Session
+        It says when to stop.
+    burst : callable
+        Makes as many calls as it is told, and waits until all of it has arrived; returns when the
+        first one began, and how many messages they were.
+    seconds : float
+        For how long, after the one that warms up.
+
+    Returns
+    -------
+    float
+        Messages a second.
+    """
+    count, messages, took, end = 1, 0, 0.0, 0.0
+    while True:
+        session.check()
+        began, new = burst(count)
         now = time.perf_counter()
         if end:
             took += now - began
-            messages += count * rows
+            messages += new
         else:
             end = now + seconds  # the first one warmed up
         if messages and now >= end:

@@ -188,6 +188,7 @@ cdef extern from "endpoint.h" nogil:
                                           size_t length, uint64_t tag,
                                           ucxnb_operation_t *operation, int *due)
     int ucxnb_count_post(ucxnb_engine_t *engine)
+    char *ucxnb_print_endpoint(ucxnb_endpoint_t *endpoint)
     unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
                                        unsigned limit)
 

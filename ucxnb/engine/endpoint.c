@@ -5,6 +5,7 @@
 #include "stream.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -173,6 +174,32 @@ unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_ent
     }
     atomic_fetch_sub(&endpoint->posting, 1);
     return status == UCS_OK ? attributes.transports.num_entries : 0;
+}
+
+char *ucxnb_print_endpoint(ucxnb_endpoint_t *endpoint)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *stream = open_memstream(&text, &size);
+    int printed = 0;
+
+    if (stream == NULL) {
+        return NULL;
+    }
+    atomic_fetch_add(&endpoint->posting, 1);
+    if (atomic_load(&endpoint->state) == UCXNB_OPEN && endpoint->ucp != NULL) {
+        ucxnb_ask_in(&endpoint->engine->driver);
+        ucxnb_ucp.ucp_ep_print_info(endpoint->ucp, stream);
+        ucxnb_ucp.ucp_worker_print_info(endpoint->engine->driver.worker, stream);
+        ucxnb_ask_no_more(&endpoint->engine->driver);
+        printed = 1;
+    }
+    atomic_fetch_sub(&endpoint->posting, 1);
+    if (fclose(stream) != 0 || !printed) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }
 
 /* ---- sends ---- */

@@ -110,6 +110,11 @@ ucs_status_t ucxnb_begin_flush(ucxnb_endpoint_t *endpoint, ucxnb_operation_t *op
 ucs_status_t ucxnb_begin_piece(ucxnb_endpoint_t *endpoint, const void *buffer, size_t length,
                                ucxnb_operation_t *operation);
 
+/* What UCX prints of the endpoint (ucp_ep_print_info) and then of its worker (ucp_worker_print_info):
+ * lanes, and the protocols of each operation. To be freed; NULL once it has ended, or without
+ * memory. */
+char *ucxnb_print_endpoint(ucxnb_endpoint_t *endpoint);
+
 /* Names of the transports in use, at most `limit`; returns how many. */
 unsigned ucxnb_endpoint_transports(ucxnb_endpoint_t *endpoint, ucp_transport_entry_t *entries,
                                    unsigned limit);

@@ -57,6 +57,18 @@ cdef class Endpoint:
         )
         return tuple(dict.fromkeys(names))
 
+    def printed(self):
+        """What UCX prints of it and then of its worker."""
+        cdef char *text
+        with nogil:
+            text = ucxnb_print_endpoint(&self.ucp)
+        if text == NULL:
+            raise ended_error(self)
+        try:
+            return text.decode(errors="replace")
+        finally:
+            free(text)
+
     cdef str text(self):
         name = f" ({self.peer_name})" if self.peer_name else ""
         return f"endpoint {self.endpoint_id}, {self.peer_address}{name}"

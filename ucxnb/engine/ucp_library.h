@@ -10,6 +10,7 @@
     X(ucp_ep_close_nbx)                                                                           \
     X(ucp_ep_create)                                                                              \
     X(ucp_ep_flush_nbx)                                                                           \
+    X(ucp_ep_print_info)                                                                          \
     X(ucp_ep_query)                                                                               \
     X(ucp_ep_rkey_unpack)                                                                         \
     X(ucp_get_nbx)                                                                                \
@@ -39,6 +40,7 @@
     X(ucp_worker_arm)                                                                             \
     X(ucp_worker_fence)                                                                           \
     X(ucp_worker_get_efd)                                                                         \
+    X(ucp_worker_print_info)                                                                      \
     X(ucp_worker_progress)
 
 #define UCXNB_DECLARE(name) __typeof__(name) *name;
