@@ -249,6 +249,8 @@ _SECONDS = (
     ("history_interval", 0.01, 86400, False),
 )
 _OPTION_NAME = re.compile(r"[A-Z][A-Z0-9_]*\Z")
+_SEGMENT_NAME = re.compile(r"(POSIX|SYSV|XPMEM|MM)_SEG_SIZE$")
+_LARGEST_SEGMENT = 65535
 
 
 def _as_text(value: object) -> str:
@@ -300,4 +302,14 @@ def _checked_options(options: object) -> Mapping[str, str]:
                 f"ucx_options: the value of {key!r} is a text of printable characters, not "
                 f"{shown(value)}"
             )
+        if _SEGMENT_NAME.match(key) and _number_of_bytes(value) > _LARGEST_SEGMENT:
+            raise ConfigError(
+                f"ucx_options: {key}={shown(value)}: UCX would lose messages, since it counts the "
+                f"bytes of a segment with 16 bits; {_LARGEST_SEGMENT} is the largest"
+            )
     return _Options(options)
+
+
+def _number_of_bytes(value: str) -> int:
+    match = re.fullmatch(r"(\d+)([kmg]?)b?", value.strip().lower())
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2]] if match else 0

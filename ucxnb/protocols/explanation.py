@@ -378,7 +378,7 @@ def _cells(row: ProtocolRange) -> tuple[str, str, str, str]:
     elif first is not None:
         expects = f"from {time_text(first)}"
         if each := row.estimates[-1].chosen.seconds_per_byte:
-            expects += f", {1e-9 / each:.1f} GB/s"
+            expects += f", {1e-9 / each:.1f} GB/s" if each < 1e-9 else f", {1e-6 / each:.0f} MB/s"
     return row.sizes, mark + row.protocol, row.lane, expects
 
 
