@@ -25,15 +25,15 @@ from .bokeh_widget import BokehWidget, static_text
 if TYPE_CHECKING:
     from ..bench import BenchRun
 
-__all__ = ["BenchChart"]
+__all__ = ["COLORS", "BenchChart", "size_plot"]
 
 COLORS = 7
 """How many colours ``bench_chart.css`` has for runs."""
 
 # Line width and dashes of each curve; widths and dashes tell them apart where colours cannot.
 _LATENCY = (("p999", 1.2, "2 4"), ("p99", 1.4, "7 3"), ("p50", 2.5, "solid"))
-_TIMES = ["ns", "µs", "ms", "s"]
-_RATES = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"]
+TIMES = ["ns", "µs", "ms", "s"]
+RATES = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"]
 
 
 class BenchChart(BokehWidget):
@@ -42,13 +42,13 @@ class BenchChart(BokehWidget):
     The page fills the sources, sets the colours, which follow its theme, and can save a picture.
     """
 
-    _esm = static_text("bokeh_widget.js", "bench_chart.js")
+    _esm = static_text("bokeh_widget.js", "size_chart.js", "bench_chart.js")
     _css = static_text("bokeh_widget.css", "bench_chart.css")
 
     runs: Any = traitlets.List(help="What is shown.").tag(sync=True)
 
     def __init__(self) -> None:
-        latency = _plot("latency", "Latency: half a round trip", _TIMES)
+        latency = size_plot("latency", "Latency: half a round trip", TIMES)
         lines = [_add_lines(latency, *curve) for curve in _LATENCY]
         _add_legend(latency, lines[-1], _add_lines(latency, "limit_latency", 1.8, "6 4"))
         _add_points(
@@ -56,7 +56,7 @@ class BenchChart(BokehWidget):
             "latency_points",
             [("p50", "@p50"), ("p99", "@p99"), ("p99.9", "@p999"), ("limit", "@limit")],
         )
-        bandwidth = _plot("bandwidth", "Bandwidth: one way", _RATES)
+        bandwidth = size_plot("bandwidth", "Bandwidth: one way", RATES)
         lines = [_add_lines(bandwidth, "rate", 2.5, "solid")]
         _add_legend(bandwidth, *lines, _add_lines(bandwidth, "limit_bandwidth", 1.8, "6 4"))
         _add_points(
@@ -110,7 +110,8 @@ class BenchChart(BokehWidget):
         self.send({"kind": "picture", "name": name})
 
 
-def _plot(name: str, title: str, units: list[str]) -> figure:
+def size_plot(name: str, title: str, units: list[str]) -> figure:
+    """Make an empty plot over message size, both axes logarithmic."""
     plot = figure(
         name=f"{name}-plot",
         height=320,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..protocols import Explanation
-from .fresh_pair import FreshPair, StoppedError
+from .fresh_pair import METRICS, FreshPair, StoppedError
 
 if TYPE_CHECKING:
     from ..worker import UcxWorker
 
 __all__ = ["DEFAULT_SIZES", "Profile", "ProfilePoint", "measure_profile", "probe", "settings_of_connection"]
+
+_TURNS = 3
 
 DEFAULT_SIZES = tuple(1 << power for power in range(3, 23))
 """Bytes of the messages that are measured if nothing else is said: 8 B to 4 MiB."""
@@ -52,7 +55,7 @@ class Profile:
     explanation : Explanation
         What UCX chose, with its estimates.
     points : tuple of ProfilePoint
-        What was measured up to now, by size.
+        What was measured up to now, by size; medians of three.
     """
 
     name: str
@@ -87,7 +90,9 @@ def measure_profile(
     Yields
     ------
     Profile
-        At first without points, then with one more each time.
+        At first without points, then again after each size. All sizes are measured in turn, three
+        times: the points are medians of what was measured up to now, so that a moment in which the
+        machine was busy spoils no size.
 
     Raises
     ------
@@ -100,13 +105,16 @@ def measure_profile(
         with FreshPair(given, should_stop=should_stop) as pair:
             profile = Profile(name, given, operation, pair.explanation)
             yield profile
-            for nbytes in sizes:
-                latency, bandwidth = (
-                    pair.measure(operation, nbytes, metric=metric, seconds=seconds)
-                    for metric in ("latency", "bandwidth")
+            figures: dict[int, tuple[list[float], ...]] = {}
+            for nbytes in [size for _ in range(_TURNS) for size in sizes]:
+                lists = figures.setdefault(nbytes, tuple([] for _ in METRICS))
+                for values, metric in zip(lists, METRICS, strict=True):
+                    values.append(pair.measure(operation, nbytes, metric=metric, seconds=seconds))
+                points = (
+                    ProfilePoint(size, *map(statistics.median, lists))
+                    for size, lists in sorted(figures.items())
                 )
-                point = ProfilePoint(nbytes, latency, bandwidth)
-                profile = replace(profile, points=(*profile.points, point))
+                profile = replace(profile, points=tuple(points))
                 yield profile
     except StoppedError:
         return

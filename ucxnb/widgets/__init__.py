@@ -10,6 +10,7 @@ from .bench_panel import BenchPanel
 from .broadcast_panel import BroadcastPanel
 from .connect_panel import ConnectPanel
 from .control_room import ControlRoom
+from .explorer_panel import ExplorerPanel
 from .memory_panel import MemoryPanel
 from .receive_panel import ReceivePanel
 from .send_panel import SendPanel
@@ -21,6 +22,7 @@ __all__ = [
     "BroadcastPanel",
     "ConnectPanel",
     "ControlRoom",
+    "ExplorerPanel",
     "MemoryPanel",
     "ReceivePanel",
     "SendPanel",
