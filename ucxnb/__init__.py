@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from .echopeer import EchoPeer
     from .engine import RegisteredMemory, RemoteMemory
     from .frontdoor import Listener, UcxListenerWarning, UnprotectedListenerWarning
+    from .info import MachineInfo, machine_info
     from .nesting import enable_nested_asyncio
+    from .protocols import Explanation
     from .reconnect import KeptConnection, Loss
     from .remote_array import RemoteArray
     from .request import Request, as_completed, wait_all, wait_any
@@ -38,9 +40,11 @@ __version__ = _version("ucxnb")
 # Loaded at first use.
 _LAZY = {
     "EchoPeer": ".echopeer",
+    "Explanation": ".protocols",
     "KeptConnection": ".reconnect",
     "Listener": ".frontdoor",
     "Loss": ".reconnect",
+    "MachineInfo": ".info",
     "RegisteredMemory": ".engine",
     "RemoteArray": ".remote_array",
     "RemoteMemory": ".engine",
@@ -52,6 +56,7 @@ _LAZY = {
     "UnprotectedListenerWarning": ".frontdoor",
     "as_completed": ".request",
     "enable_nested_asyncio": ".nesting",
+    "machine_info": ".info",
     "wait_all": ".request",
     "wait_any": ".request",
 }
@@ -63,10 +68,12 @@ __all__ = [
     "EngineHealth",
     "Event",
     "EventKind",
+    "Explanation",
     "Histogram",
     "KeptConnection",
     "Listener",
     "Loss",
+    "MachineInfo",
     "Message",
     "Rates",
     "Refusal",
@@ -88,6 +95,7 @@ __all__ = [
     "WorkerStats",
     "as_completed",
     "enable_nested_asyncio",
+    "machine_info",
     "wait_all",
     "wait_any",
     *errors.__all__,

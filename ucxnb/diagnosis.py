@@ -63,7 +63,14 @@ def diagnose(ucx: UcxInfo | None) -> list[Finding]:
     checks: list[Callable[[], Finding]] = [_shared_memory_size, _cma, _descriptors, _settings]
     findings = [check() for check in checks]
     if ucx is not None:
-        findings = [_shared_memory(ucx), *findings[:2], _rdma(ucx), _gpu(ucx), *findings[2:]]
+        findings = [
+            _shared_memory(ucx),
+            *findings[:2],
+            _tcp_speed(ucx),
+            _rdma(ucx),
+            _gpu(ucx),
+            *findings[2:],
+        ]
     return findings
 
 
@@ -164,6 +171,30 @@ def _copy_problem() -> str:
     return ", ".join(hints)
 
 
+def _tcp_speed(ucx: UcxInfo) -> Finding:
+    """Whether UCX knows how fast TCP is: else its thresholds and estimates of it are far off."""
+    topic = "Speed of TCP devices"
+    devices = {t.device: t.bandwidth for t in ucx.transports if t.name == "tcp"}
+    unknown = [device for device in devices if not _has_speed(device)]
+    rates = ", ".join(f"{device} {rate / 1e6:,.0f} MB/s" for device, rate in devices.items())
+    if not unknown:
+        return Finding(topic, True, rates or "there is none")
+    return Finding(
+        topic,
+        False,
+        f"the kernel tells none for {', '.join(unknown)}, and UCX takes them for 100 Mbit/s: {rates}",
+        "UCX's estimates for TCP are far too slow, and so are its thresholds not the best ones.",
+        "Measure what other thresholds do: ExplorerPanel, or ucxnb.explorer.Tuner.",
+    )
+
+
+def _has_speed(device: str) -> bool:
+    try:
+        return int(Path(f"/sys/class/net/{device}/speed").read_text()) > 0
+    except (OSError, ValueError):
+        return False
+
+
 def _rdma(ucx: UcxInfo) -> Finding:
     topic = "RDMA"
     names = sorted({t.name for t in ucx.transports if is_rdma(t.name)})
@@ -177,6 +208,8 @@ def _rdma(ucx: UcxInfo) -> Finding:
             False,
             "no RDMA network card" + ("" if built else ", and this build of UCX has no RDMA"),
             "Messages between machines go over TCP. On one machine nothing is lost.",
+            "Nothing, on one machine. Between machines: a card, and a UCX built with verbs, such as "
+            "conda-forge's packages ucx and ucxx.",
         )
     if built:
         return Finding(
@@ -214,7 +247,13 @@ def _gpu(ucx: UcxInfo) -> Finding:
             "Check that nvidia-smi works here, and install the extra of the driver's CUDA version: "
             "cu12 or cu13.",
         )
-    return Finding(topic, False, "none", "Messages live in host memory only.")
+    return Finding(
+        topic,
+        False,
+        "none",
+        "Messages live in host memory only.",
+        "Nothing, without one. With one: install the extra of the driver's CUDA version.",
+    )
 
 
 def _descriptors() -> Finding:

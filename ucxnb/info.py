@@ -1,20 +1,104 @@
-"""``ucxnb info``: versions, transports and devices, what is missing and what that means."""
+"""``ucxnb info`` and its page in a notebook: versions, transports and devices, what is missing and what that means."""
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import platform
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from .diagnosis import Finding, diagnose
 from .errors import MissingUcxError
 from .transports import describe_transport
-from .ucx_info import UcxInfo, read_ucx_info
+from .ucx_info import MemoryDomain, UcxInfo, read_ucx_info
 
-__all__ = ["print_info"]
+__all__ = ["MachineInfo", "machine_info", "print_info"]
 
+_NO_PROGRAM = (
+    "unknown: UCX's program ucx_info is neither in the UCX wheel nor on PATH.",
+    "`ucxnb demo` prints the transports of a real connection.",
+)
 _NOTEBOOK = ("jupyterlab", "ipywidgets", "anywidget", "bokeh")
+
+
+@dataclass(frozen=True)
+class MachineInfo:
+    """What UCX can use on this machine. A page in a notebook, `text` in a terminal.
+
+    Attributes
+    ----------
+    versions : tuple of (str, str)
+        Names and versions of what takes part.
+    ucx : UcxInfo or None
+        Transports, devices and memory domains; None without ``ucx_info``.
+    findings : tuple of Finding
+        What was looked at: what is there, what is missing, what that costs, what to do next.
+    """
+
+    versions: tuple[tuple[str, str], ...]
+    ucx: UcxInfo | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a UCX, and so can be a worker."""
+        return not any(finding.topic == "UCX" for finding in self.findings)
+
+    @property
+    def text(self) -> str:
+        """As the command ``ucxnb info`` prints it."""
+        lines = ["Versions", *(f"  {name:<11} {version}" for name, version in self.versions)]
+        lines += ["", "Transports and devices"]
+        if self.ucx is None:
+            lines += [f"  {line}" for line in _NO_PROGRAM]
+        else:
+            rows = _transport_rows(self.ucx)
+            widths = [max(len(row[column]) for row in rows) for column in range(4)]
+            for row in rows:
+                cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+                lines.append(f"  {cells}  {row[4]}".rstrip())
+            lines += ["", "Memory domains"]
+            lines += [f"  {d.name:<10} {_memory_of(d)}" for d in self.ucx.memory_domains]
+            lines += [f"  {line}" for line in self.ucx.failed]
+        lines += ["", "What was found"]
+        lines += [line for finding in self.findings for line in _finding_lines(finding)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [_html_table("Versions", ("", ""), self.versions)]
+        if self.ucx is None:
+            parts.append(f"<p>{html.escape(' '.join(_NO_PROGRAM))}</p>")
+        else:
+            head = ("transport", "device", "UCX takes it for", "", "")
+            parts.append(_html_table("Transports and devices", head, _transport_rows(self.ucx)))
+            domains = [(d.name, _memory_of(d)) for d in self.ucx.memory_domains]
+            domains += [("", line) for line in self.ucx.failed]
+            parts.append(_html_table("Memory domains", ("", "memory"), domains))
+        rows = [
+            ("✓" if f.good else "✗", f.topic, f.found, f.meaning, f.advice) for f in self.findings
+        ]
+        head = ("", "looked at", "found", "what that means", "next step")
+        parts.append(_html_table("What was found", head, rows))
+        return "".join(parts)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def machine_info() -> MachineInfo:
+    """Look at everything that decides which transports UCX can use here.
+
+    Returns
+    -------
+    MachineInfo
+        As the last line of a cell it is a page. It takes about half a second: ``ucx_info`` runs,
+        and a child process tries CMA.
+    """
+    ucx = read_ucx_info()
+    versions, missing = _versions(ucx)
+    return MachineInfo(tuple(versions), ucx, (*missing, *diagnose(ucx)))
 
 
 def print_info() -> int:
@@ -25,19 +109,9 @@ def print_info() -> int:
     int
         Exit code: 0, or 1 if there is no UCX and so no worker.
     """
-    ucx = read_ucx_info()
-    versions, missing = _versions(ucx)
-    print("Versions")
-    for name, version in versions:
-        print(f"  {name:<11} {version}")
-    print("\nTransports and devices")
-    for line in _transport_lines(ucx):
-        print(f"  {line}")
-    print("\nWhat was found")
-    for finding in [*missing, *diagnose(ucx)]:
-        for line in _finding_lines(finding):
-            print(line)
-    return 1 if any(finding.topic == "UCX" for finding in missing) else 0
+    info = machine_info()
+    print(info)
+    return 0 if info.usable else 1
 
 
 def _versions(ucx: UcxInfo | None) -> tuple[list[tuple[str, str]], list[Finding]]:
@@ -82,19 +156,34 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def _transport_lines(ucx: UcxInfo | None) -> Iterable[str]:
-    if ucx is None:
-        return [
-            "unknown: UCX's program ucx_info is neither in the UCX wheel nor on PATH.",
-            "`ucxnb demo` prints the transports of a real connection.",
-        ]
-    devices: dict[str, list[str]] = {}
-    for transport in ucx.transports:
-        devices.setdefault(transport.name, []).append(transport.device)
+def _transport_rows(ucx: UcxInfo) -> list[tuple[str, str, str, str, str]]:
     return [
-        f"{name:<10} {', '.join(where):<16} {describe_transport(name)}".rstrip()
-        for name, where in devices.items()
+        (
+            transport.name,
+            transport.device,
+            f"{transport.bandwidth / 1e6:,.0f} MB/s" if transport.bandwidth else "",
+            f"{transport.latency * 1e6:,.2f} us" if transport.bandwidth else "",
+            describe_transport(transport.name),
+        )
+        for transport in ucx.transports
     ]
+
+
+def _memory_of(domain: MemoryDomain) -> str:
+    return domain.memory_types or "needs to know nothing of memory"
+
+
+def _html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, *rows] if any(head) else list(rows)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells
+        )
+        + "</tr>"
+        for cells, tag in zip(lines, ["th" if any(head) else "td", *["td"] * len(lines)], strict=False)
+    )
+    return f'<table><caption style="text-align:left"><b>{title}</b></caption>{body}</table>'
 
 
 def _finding_lines(finding: Finding) -> Iterable[str]:

@@ -33,7 +33,7 @@ def serve(task: dict[str, Any], say: Any) -> None:
             partner = stack.enter_context(starting.result())
         endpoint_id = worker.connect(partner.address)
         session = Session(worker, endpoint_id, lambda: False)
-        _use_everything(session)
+        use_everything(session)
         explanation = worker.explain(endpoint_id)
         say(printed=explanation.printed, version=explanation.ucx_version)
         for line in sys.stdin.buffer:
@@ -46,7 +46,7 @@ def serve(task: dict[str, Any], say: Any) -> None:
                 say(value=operation.time_rate(session, nbytes, seconds) * nbytes)
 
 
-def _use_everything(session: Session) -> None:
+def use_everything(session: Session) -> None:
     """Use each operation once: UCX chooses, and tells of it, only then."""
     worker, endpoint_id = session.worker, session.endpoint_id
     patience = patience_for(_LARGE)
