@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_the_ranges_of_an_operation_meet(folder):
         rows = explanation.of(operation)
         assert rows[0].first == 0
         assert rows[-1].last is None
-        for row, after in zip(rows, rows[1:], strict=False):
+        for row, after in pairwise(rows):
             assert after.first == row.last + 1
         for row in rows:
             assert describe_protocol(row.protocol), row.protocol
@@ -86,9 +87,7 @@ def test_the_log_has_the_same_tables(folder):
 def test_estimates_and_what_else_was_weighed(folder):
     graphs, unknown = read_graphs(folder)
     assert unknown == []
-    (large, small) = sorted(
-        graphs["tag_send_from_host_memory"], key=lambda graph: -graph[2].first
-    )
+    (large, small) = sorted(graphs["tag_send_from_host_memory"], key=lambda graph: -graph[2].first)
     assert small[:2] == ("eager copy-in copy-out", "sysv/memory")
     assert large[:2] == ("rendezvous fragmented copy-in copy-out", "sysv/memory")
     estimate = small[2]
@@ -97,9 +96,7 @@ def test_estimates_and_what_else_was_weighed(folder):
     assert [c.chosen for c in estimate.candidates] == [True] + [False] * (
         len(estimate.candidates) - 1
     )
-    assert {"egr/multi/bcopy", "RTS + RTR + rndv/am/bcopy"} <= {
-        c.name for c in estimate.candidates
-    }
+    assert {"egr/multi/bcopy", "RTS + RTR + rndv/am/bcopy"} <= {c.name for c in estimate.candidates}
     # "sum 2850MBs+0.11us" of these versions, and times that grow.
     assert 2.5e-6 < estimate.chosen.time_of(8192) < 3.1e-6
     assert estimate.chosen.time_of(93) < estimate.chosen.time_of(94)
@@ -117,7 +114,9 @@ TABLE = """# UCP endpoint
 
 
 def test_new_protocols_operations_and_lanes_are_read_as_they_are():
-    text = TABLE + "# +-+\n# | ucp_context_0 intra-node cfg#0 | wish by ucp_wish* from host memory |\n"
+    text = (
+        TABLE + "# +-+\n# | ucp_context_0 intra-node cfg#0 | wish by ucp_wish* from host memory |\n"
+    )
     text += "# | 0..inf | granted | sysv/memory |\n"
     rows = explain_printed(text, 1, "peer", "9").ranges
     assert [row.memory for row in rows] == ["cuda", "cuda", "host"]

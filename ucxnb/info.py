@@ -57,7 +57,9 @@ class MachineInfo:
             rows = _transport_rows(self.ucx)
             widths = [max(len(row[column]) for row in rows) for column in range(4)]
             for row in rows:
-                cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+                cells = "  ".join(
+                    cell.ljust(width) for cell, width in zip(row, widths, strict=False)
+                )
                 lines.append(f"  {cells}  {row[4]}".rstrip())
             lines += ["", "Memory domains"]
             lines += [f"  {d.name:<10} {_memory_of(d)}" for d in self.ucx.memory_domains]
@@ -177,11 +179,11 @@ def _html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) 
     lines = [head, *rows] if any(head) else list(rows)
     body = "".join(
         "<tr>"
-        + "".join(
-            f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells
-        )
+        + "".join(f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells)
         + "</tr>"
-        for cells, tag in zip(lines, ["th" if any(head) else "td", *["td"] * len(lines)], strict=False)
+        for cells, tag in zip(
+            lines, ["th" if any(head) else "td", *["td"] * len(lines)], strict=False
+        )
     )
     return f'<table><caption style="text-align:left"><b>{title}</b></caption>{body}</table>'
 

@@ -106,14 +106,18 @@ def _rounds_of(call: Callable[[], None]) -> Callable[[int], list[int]]:
 def _put_rate(session: Session, nbytes: int, seconds: float) -> float:
     data = bytearray(nbytes)
     worker, key = session.worker, _key(session, nbytes)
-    return _memory_rate(session, nbytes, seconds, lambda: worker.iput(session.endpoint_id, data, key))
+    return _memory_rate(
+        session, nbytes, seconds, lambda: worker.iput(session.endpoint_id, data, key)
+    )
 
 
 def _get_rate(session: Session, nbytes: int, seconds: float) -> float:
     # One buffer for all: what is in it does not matter here.
     data = bytearray(nbytes)
     worker, key = session.worker, _key(session, nbytes)
-    return _memory_rate(session, nbytes, seconds, lambda: worker.iget(session.endpoint_id, data, key))
+    return _memory_rate(
+        session, nbytes, seconds, lambda: worker.iget(session.endpoint_id, data, key)
+    )
 
 
 def _memory_rate(

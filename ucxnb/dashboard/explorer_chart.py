@@ -143,7 +143,9 @@ def _expected(rows: Sequence[ProtocolRange]) -> list[tuple[float, float]]:
             sizes = {first, last} | {
                 1 << power for power in range(first.bit_length(), last.bit_length())
             }
-            line += [(size, estimate.chosen.time_of(size)) for size in sorted(sizes) if size <= last]
+            line += [
+                (size, estimate.chosen.time_of(size)) for size in sorted(sizes) if size <= last
+            ]
     return line
 
 

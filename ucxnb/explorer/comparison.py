@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, UcxnbError
 from ..text import shown, size_text
-from .fresh_pair import FreshPair
-from .settings import settings_code, split_settings
+from .fresh_pair import FreshPair, StoppedError, check_order
+from .settings import settings_code
 
-__all__ = ["Comparison", "compare_settings", "median_interval", "speed_ratio"]
+__all__ = ["Comparison", "check_statistics", "compare_settings", "median_interval", "speed_ratio"]
 
 _TURNS = 3  # of each side, in each pair of processes
 _MATTERS = 1.02  # what a user would not notice is no difference, however sure
@@ -161,7 +161,7 @@ def compare_settings(
     operation, nbytes, metric, seconds
         As for `FreshPair.measure`; each side is measured 3 times in a repetition.
     repeats : int
-        How many times two new pairs are started, 6 to 100.
+        How many times two new pairs are started, up to 100; fewer than 6 decide nothing.
     confidence : float
         As for `median_interval`.
     should_stop : callable, optional
@@ -178,18 +178,26 @@ def compare_settings(
     UcxnbError
         As `FreshPair`. A `UcxnbError` is also raised if it was told to stop.
     """
-    if type(repeats) is not int or not 6 <= repeats <= 100:
-        raise ArgumentError(f"repeats={shown(repeats)}: it takes 6 to 100")
-    median_interval((), confidence)
-    split_settings(settings)
+    check_order(operation, nbytes, metric, seconds)
+    check_statistics(repeats, confidence)
     old = dict(base or {})
     ratios = []
-    for turn in range(repeats):
-        with FreshPair.together(old, {**old, **settings}, should_stop=should_stop) as pairs:
-            ratios.append(speed_ratio(*pairs, operation, nbytes, metric, seconds, turn))
-    return Comparison(
-        dict(settings), old, operation, nbytes, metric, tuple(ratios), confidence
-    )
+    try:
+        for turn in range(repeats):
+            with FreshPair.together(old, {**old, **settings}, should_stop=should_stop) as pairs:
+                ratios.append(
+                    speed_ratio(pairs[0], pairs[1], operation, nbytes, metric, seconds, turn)
+                )
+    except StoppedError:
+        raise UcxnbError(f"stopped after {len(ratios)} of {repeats} repetitions") from None
+    return Comparison(dict(settings), old, operation, nbytes, metric, tuple(ratios), confidence)
+
+
+def check_statistics(repeats: object, confidence: float) -> None:
+    """Raise an `ArgumentError` unless so many repetitions can give such an interval."""
+    if type(repeats) is not int or not 1 <= repeats <= 100:
+        raise ArgumentError(f"repeats={shown(repeats)}: it takes 1 to 100")
+    median_interval((), confidence)
 
 
 def speed_ratio(

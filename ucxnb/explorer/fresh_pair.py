@@ -23,7 +23,7 @@ from ..protocols import Explanation, ProtocolRange, explain_printed, read_graphs
 from ..text import shown
 from .settings import split_settings
 
-__all__ = ["METRICS", "FreshPair", "StoppedError"]
+__all__ = ["METRICS", "FreshPair", "StoppedError", "check_order"]
 
 METRICS = ("latency", "bandwidth")
 _SLICE = 0.1  # seconds between two looks at whether to stop
@@ -190,14 +190,7 @@ class FreshPair:
         UcxnbError
             It could not be measured: the pair is of no use any more.
         """
-        if operation not in OPERATIONS:
-            raise ArgumentError(f"operation={shown(operation)}: it takes {', '.join(OPERATIONS)}")
-        if metric not in METRICS:
-            raise ArgumentError(f"metric={shown(metric)}: it takes {', '.join(METRICS)}")
-        if type(nbytes) is not int or not 1 <= nbytes <= LARGEST:
-            raise ArgumentError(f"nbytes={shown(nbytes)}: it takes a size from 1 to {LARGEST:,}")
-        if not isinstance(seconds, (int, float)) or not 0 < seconds <= 3600:
-            raise ArgumentError(f"seconds={shown(seconds)}: it takes a number up to 3600")
+        check_order(operation, nbytes, metric, seconds)
         self._order(
             {"operation": operation, "nbytes": nbytes, "metric": metric, "seconds": seconds}
         )
@@ -262,6 +255,18 @@ class FreshPair:
         except subprocess.TimeoutExpired:
             process.kill()  # its partner notices
             process.wait()
+
+
+def check_order(operation: object, nbytes: object, metric: object, seconds: object) -> None:
+    """Raise an `ArgumentError` unless it can be measured."""
+    if operation not in OPERATIONS:
+        raise ArgumentError(f"operation={shown(operation)}: it takes {', '.join(OPERATIONS)}")
+    if metric not in METRICS:
+        raise ArgumentError(f"metric={shown(metric)}: it takes {', '.join(METRICS)}")
+    if type(nbytes) is not int or not 1 <= nbytes <= LARGEST:
+        raise ArgumentError(f"nbytes={shown(nbytes)}: it takes a size from 1 to {LARGEST:,}")
+    if not isinstance(seconds, (int, float)) or not 0 < seconds <= 3600:
+        raise ArgumentError(f"seconds={shown(seconds)}: it takes a number up to 3600")
 
 
 def _with_graphs(explanation: Explanation, folder: Path) -> Explanation:

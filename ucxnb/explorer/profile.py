@@ -13,7 +13,14 @@ from .fresh_pair import METRICS, FreshPair, StoppedError
 if TYPE_CHECKING:
     from ..worker import UcxWorker
 
-__all__ = ["DEFAULT_SIZES", "Profile", "ProfilePoint", "measure_profile", "probe", "settings_of_connection"]
+__all__ = [
+    "DEFAULT_SIZES",
+    "Profile",
+    "ProfilePoint",
+    "measure_profile",
+    "probe",
+    "settings_of_connection",
+]
 
 _TURNS = 3
 

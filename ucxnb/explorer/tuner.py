@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import ArgumentError, UcxnbError
+from ..errors import UcxnbError
 from ..protocols import Explanation
-from ..text import shown, size_text
+from ..text import size_text
 from ..transports import is_shared_memory
-from .comparison import Comparison, median_interval, speed_ratio
-from .fresh_pair import METRICS, FreshPair, StoppedError
+from .comparison import Comparison, check_statistics, speed_ratio
+from .fresh_pair import FreshPair, StoppedError, check_order
 from .settings import split_settings
 
 __all__ = ["Tuner", "TunerStep", "candidate_settings"]
@@ -62,7 +62,7 @@ class Tuner:
         What to try; left out, thresholds and segment sizes around `nbytes`
         (`candidate_settings`).
     repeats : int
-        How often the best one is measured at the end, 6 to 100.
+        How often the best one is measured at the end; fewer than 6 decide nothing.
     confidence : float
         As for `median_interval`.
     should_stop : callable, optional
@@ -106,13 +106,8 @@ class Tuner:
         confidence: float = 0.95,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        if metric not in METRICS:
-            raise ArgumentError(f"metric={shown(metric)}: it takes {', '.join(METRICS)}")
-        if type(nbytes) is not int or nbytes < 1:
-            raise ArgumentError(f"nbytes={shown(nbytes)}: it takes a size from 1 up")
-        if type(repeats) is not int or not 6 <= repeats <= 100:
-            raise ArgumentError(f"repeats={shown(repeats)}: it takes 6 to 100")
-        median_interval((), confidence)
+        check_order(operation, nbytes, metric, seconds)
+        check_statistics(repeats, confidence)
         for settings in (base or {}, *(candidates or ())):
             split_settings(settings)
         self._what = operation, nbytes, metric, seconds
@@ -149,8 +144,7 @@ class Tuner:
                 if not number:
                     left = self._chosen(old.explanation)
                     self.tried = list(left)
-                    some = min(len(left), _FINALISTS)
-                    self._all = len(left) + (some + self._repeats if left else 0)
+                    self._all = len(left) + min(len(left), _FINALISTS) + self._repeats
                 for place, (settings, ratios, _) in enumerate(left):
                     try:
                         with FreshPair(
@@ -162,8 +156,8 @@ class Tuner:
                         failed = settings, ratios, f"{error!s:.300}"
                         self.tried[self.tried.index(left[place])] = left[place] = failed
                         yield self._step(settings, None, failed[2])
-            left = [entry for entry in left if not entry[2]]
-            left = _best(left)[:_FINALISTS]
+            left = _best([entry for entry in left if not entry[2]])[:_FINALISTS]
+            self._all = self._done + (_ROUNDS - 1 - number) * len(left) + self._repeats
         if not left:
             return
         best, ratios = left[0][0], []
@@ -171,7 +165,7 @@ class Tuner:
             with FreshPair.together(
                 self._base, {**self._base, **best}, should_stop=self._should_stop
             ) as pairs:
-                ratios.append(self._ratio(*pairs, turn))
+                ratios.append(self._ratio(pairs[0], pairs[1], turn))
             yield self._step(best, ratios[-1])
         operation, nbytes, metric, _ = self._what
         self.result = Comparison(
@@ -202,9 +196,7 @@ def _best(
     """Order by speed; of those that are about as fast as the first, the one listed first leads."""
     ratios = [statistics.median(ratios) for _, ratios, _ in entries]
     near = max(ratios, default=0.0) * _ABOUT
-    order = sorted(
-        range(len(entries)), key=lambda i: (ratios[i] < near, i if ratios[i] >= near else -ratios[i])
-    )
+    order = sorted(range(len(entries)), key=lambda i: -min(ratios[i], near))
     return [entries[i] for i in order]
 
 
@@ -242,7 +234,5 @@ def candidate_settings(
         if is_shared_memory(transport) and row is not None and transport in row.lane:
             found += [{name: str(size)} for size in _SEGMENTS]
         elif transport == "tcp":
-            found += [
-                {"TCP_TX_SEG_SIZE": size, "TCP_RX_SEG_SIZE": size} for size in ("64k", "2m")
-            ]
+            found += [{"TCP_TX_SEG_SIZE": size, "TCP_RX_SEG_SIZE": size} for size in ("64k", "2m")]
     return found

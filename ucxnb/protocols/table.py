@@ -263,9 +263,7 @@ def _range(place: tuple[str, str, str, str], cells: list[str]) -> ProtocolRange 
     first = _read(sizes[1])
     last = first if sizes[2] is None else None if sizes[2] == "inf" else _read(sizes[2])
     protocol = cells[1].removeprefix("(?)").strip()
-    return ProtocolRange(
-        *place, first, last, protocol, protocol != cells[1], cells[2], count
-    )
+    return ProtocolRange(*place, first, last, protocol, protocol != cells[1], cells[2], count)
 
 
 def _read(size: str) -> int:

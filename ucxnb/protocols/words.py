@@ -11,7 +11,10 @@ _PARTS = (
     ("eager", "the data goes at once, whether or not the receiver is ready"),
     ("offloaded", "the network card matches tags"),
     ("stream", "bytes in order, without message boundaries"),
-    ("software emulation", "messages do it, and the peer's UCX touches the memory: it must progress"),
+    (
+        "software emulation",
+        "messages do it, and the peer's UCX touches the memory: it must progress",
+    ),
     ("multi-frag", "cut into pieces of the transport's segment size"),
     ("fragmented", "cut into pieces of the transport's segment size"),
     ("pipeline", "piece after piece, while others are on their way"),

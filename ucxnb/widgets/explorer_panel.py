@@ -105,7 +105,7 @@ class ExplorerPanel(Panel):
         self.search.observe(lambda _: self._search(), "value")
         self.setting.observe(lambda _: self._show_setting(), "value")
         for control in (self.profile, self.memory):
-            control.observe(lambda _: self._show(), "value")
+            control.observe(lambda _: self._draw(), "value")
         self.python_line.follow(self._code, self.peer, self.operation, self.size, self.metric)
         self.python_line.show(self._code)
         offer_endpoints(self.peer, (), _NEW_PROCESSES)
@@ -119,7 +119,7 @@ class ExplorerPanel(Panel):
         self._chart_box = ipywidgets.VBox([self._chart])
         self._chart_box.add_class("ucxnb-form")
         self._progress = ipywidgets.FloatProgress(min=0.0, max=1.0, layout={"width": "auto"})
-        self._show()
+        self._draw()
         self._show_settings()
         return (
             form,
@@ -372,7 +372,7 @@ class ExplorerPanel(Panel):
     def _remove(self) -> None:
         with self._lock:
             self._profiles = [p for p in self._profiles if p[0].name != self.profile.value]
-        self._show()
+        self._draw()
 
     # ---- what is shown
 
@@ -402,10 +402,10 @@ class ExplorerPanel(Panel):
                 self._profiles.append((profile, color))
             offered = [(known.name, known.name) for known, _ in self._profiles]
         offer(self.profile, offered, None if places else name)
-        self._show()
+        self._draw()
         return profile
 
-    def _show(self) -> None:
+    def _draw(self) -> None:
         from dataclasses import replace
 
         from ..bench.operations import OPERATIONS
@@ -420,7 +420,9 @@ class ExplorerPanel(Panel):
             self._table.value = ""
             self._chart.show((), None, "", "host")
             return
-        kinds = dict.fromkeys(["host", *(row.memory for row in of.explanation.ranges if row.memory)])
+        kinds = dict.fromkeys(
+            ["host", *(row.memory for row in of.explanation.ranges if row.memory)]
+        )
         offer(self.memory, [(kind, kind) for kind in kinds])
         self._chart.show(profiles, of, OPERATIONS[of.operation].latency_of, self.memory.value)
         rows = of.explanation.of(of.operation, self.memory.value)
