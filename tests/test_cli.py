@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import pty
@@ -27,7 +28,7 @@ from ucxnb.lab import copy_notebooks, open_lab
 from ucxnb.stats import WorkerStats
 from ucxnb.terminal import figures_line
 from ucxnb.transports import describe_transport, is_gpu, is_rdma, is_shared_memory
-from ucxnb.ucx_info import Transport, UcxInfo, parse_ucx_info, read_ucx_info
+from ucxnb.ucx_info import MemoryDomain, Transport, UcxInfo, parse_ucx_info, read_ucx_info
 
 COMMAND = [sys.executable, "-P", "-m", "ucxnb"]
 WAIT = 60.0
@@ -301,8 +302,15 @@ TEXT = """# Library version: 1.99.0
 #         Device: eth0
 #           Type: network
 #
+#      capabilities:
+#            bandwidth: 12.00/ppn + 0.00 MB/sec
+#              latency: 40000 nsec
+#             overhead: 30000 nsec
+#
 # Memory domain: mlx5_0
 #     Component: ib
+#         memory types: host (access,reg)
+#
 #      Transport: rc_mlx5
 #         Device: mlx5_0:1
 #           Type: network
@@ -314,7 +322,9 @@ def test_ucx_info_is_read():
     assert parse_ucx_info(TEXT) == UcxInfo(
         "1.99.0",
         "--enable-mt --without-verbs",
-        (Transport("tcp", "eth0"), Transport("rc_mlx5", "mlx5_0:1")),
+        (Transport("tcp", "eth0", 12 * 2**20, 100e-6), Transport("rc_mlx5", "mlx5_0:1")),
+        (MemoryDomain("tcp", ""), MemoryDomain("mlx5_0", "host (access,reg)")),
+        ("failed to open memory domain gdr_copy",),
     )
     assert parse_ucx_info("") == UcxInfo("", "", ())
 
@@ -332,9 +342,31 @@ def findings(ucx: UcxInfo | None) -> dict[str, Finding]:
 
 def test_every_finding_that_is_not_good_says_what_it_means():
     for finding in diagnose(parse_ucx_info("")) + diagnose(None):
-        assert finding.good or finding.meaning
+        assert finding.good or (finding.meaning and finding.advice)
     assert not findings(parse_ucx_info(""))["Shared memory transports"].good
     assert findings(parse_ucx_info(TEXT))["RDMA"].good
+
+
+def test_tcp_devices_whose_speed_nobody_knows(monkeypatch):
+    tcp = UcxInfo("1", "", (Transport("tcp", "lo", 12e6), Transport("tcp", "eth0", 1.2e9)))
+    monkeypatch.setattr("ucxnb.diagnosis._has_speed", lambda device: device == "eth0")
+    found = findings(tcp)["Speed of TCP devices"]
+    assert not found.good
+    assert "not known of lo (" in found.found
+    monkeypatch.setattr("ucxnb.diagnosis._has_speed", lambda device: True)
+    assert findings(tcp)["Speed of TCP devices"].good
+
+
+def test_info_as_a_page():
+    info = ucxnb.machine_info()
+    assert info.usable
+    page = info._repr_html_()
+    for finding in info.findings:
+        for text in (finding.topic, finding.found, finding.meaning, finding.advice):
+            assert html.escape(text) in page
+    for domain in info.ucx.memory_domains:
+        assert html.escape(domain.name) in page
+    assert str(info) == info.text
 
 
 def test_rdma_cards_that_this_build_cannot_use(monkeypatch):

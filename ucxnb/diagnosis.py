@@ -176,14 +176,15 @@ def _tcp_speed(ucx: UcxInfo) -> Finding:
     topic = "Speed of TCP devices"
     devices = {t.device: t.bandwidth for t in ucx.transports if t.name == "tcp"}
     unknown = [device for device in devices if not _has_speed(device)]
-    rates = ", ".join(f"{device} {rate / 1e6:,.0f} MB/s" for device, rate in devices.items())
+    rates = ", ".join(sorted({f"{rate / 1e6:,.0f} MB/s" for rate in devices.values()}))
     if not unknown:
         return Finding(topic, True, rates or "there is none")
     return Finding(
         topic,
         False,
-        f"the kernel tells none for {', '.join(unknown)}, and UCX takes them for 100 Mbit/s: {rates}",
-        "UCX's estimates for TCP are far too slow, and so are its thresholds not the best ones.",
+        f"not known of {', '.join(unknown)} (UCX assumes {rates})",
+        "The kernel tells no speed, as usual for loopback and virtual devices. UCX's estimates "
+        "for TCP are then too slow, and its thresholds not the best ones.",
         "Measure what other thresholds do: ExplorerPanel, or ucxnb.explorer.Tuner.",
     )
 

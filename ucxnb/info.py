@@ -1,4 +1,4 @@
-"""``ucxnb info`` and its page in a notebook: versions, transports and devices, what is missing and what that means."""
+"""``ucxnb info`` and its page: what UCX can use here, what is missing, what that means."""
 
 from __future__ import annotations
 

@@ -185,9 +185,8 @@ def compare_settings(
     try:
         for turn in range(repeats):
             with FreshPair.together(old, {**old, **settings}, should_stop=should_stop) as pairs:
-                ratios.append(
-                    speed_ratio(pairs[0], pairs[1], operation, nbytes, metric, seconds, turn)
-                )
+                a, b = pairs
+                ratios.append(speed_ratio(a, b, operation, nbytes, metric, seconds, turn))
     except StoppedError:
         raise UcxnbError(f"stopped after {len(ratios)} of {repeats} repetitions") from None
     return Comparison(dict(settings), old, operation, nbytes, metric, tuple(ratios), confidence)

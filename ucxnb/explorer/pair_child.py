@@ -17,6 +17,8 @@ from ..bench.session import Session
 from ..errors import OperationTimeoutError, UcxnbError
 from ..worker import UcxWorker
 
+__all__ = ["use_everything"]
+
 _LARGE = 8 << 20  # bytes; beyond any threshold that UCX chooses by itself
 
 

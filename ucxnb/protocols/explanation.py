@@ -163,7 +163,7 @@ class Explanation:
         lines = [self._title]
         lines += [f"  lane {lane.index}: {words}" for lane, words in self._lane_words()]
         for title, rows in self._tables():
-            cells = [_HEAD, *map(_cells, rows)]
+            cells: list[tuple[str, ...]] = [_HEAD, *map(_cells, rows)]
             if not any(line[3] for line in cells[1:]):
                 cells = [line[:3] for line in cells]
             widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
