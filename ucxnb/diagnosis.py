@@ -209,8 +209,8 @@ def _rdma(ucx: UcxInfo) -> Finding:
             False,
             "no RDMA network card" + ("" if built else ", and this build of UCX has no RDMA"),
             "Messages between machines go over TCP. On one machine nothing is lost.",
-            "Nothing, on one machine. Between machines: a card, and a UCX built with verbs, such as "
-            "conda-forge's packages ucx and ucxx.",
+            "Nothing, on one machine. Between machines: a card, and a UCX built with verbs, such "
+            "as conda-forge's packages ucx and ucxx.",
         )
     if built:
         return Finding(

@@ -176,14 +176,13 @@ def _memory_of(domain: MemoryDomain) -> str:
 
 
 def _html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, *rows] if any(head) else list(rows)
+    lines = [("th", head), *(("td", row) for row in rows)]
     body = "".join(
         "<tr>"
-        + "".join(f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells)
+        + "".join(f'<{tag} style="text-align:left">{html.escape(c)}</{tag}>' for c in cells)
         + "</tr>"
-        for cells, tag in zip(
-            lines, ["th" if any(head) else "td", *["td"] * len(lines)], strict=False
-        )
+        for tag, cells in lines
+        if any(cells)
     )
     return f'<table><caption style="text-align:left"><b>{title}</b></caption>{body}</table>'
 

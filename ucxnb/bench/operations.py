@@ -148,4 +148,4 @@ OPERATIONS = {
     "put": Operation("until the peer's memory has changed", _put_latency, _put_rate),
     "get": Operation("until the data is here", _get_latency, _get_rate),
 }
-"""By name, as `ProtocolRange.operation`. All need a partner; put and get one with ``enable_rma``."""
+"""By name, as `ProtocolRange.operation`. All need a partner, put and get ``enable_rma``."""

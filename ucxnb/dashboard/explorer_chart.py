@@ -134,17 +134,17 @@ def _kind(protocol: str) -> str:
 
 
 def _expected(rows: Sequence[ProtocolRange]) -> list[tuple[float, float]]:
-    """Sizes and seconds; where a protocol ends the line ends too, to show the step."""
+    """Sizes and seconds, with both ends of each range, to show the steps."""
     line: list[tuple[float, float]] = []
     for row in rows:
         for estimate in row.estimates:
             first = max(1, estimate.first)
             last = _LARGEST if estimate.last is None else min(_LARGEST, estimate.last)
-            sizes = {first, last} | {
-                1 << power for power in range(first.bit_length(), last.bit_length())
-            }
+            steps = {1 << power for power in range(first.bit_length(), last.bit_length())}
             line += [
-                (size, estimate.chosen.time_of(size)) for size in sorted(sizes) if size <= last
+                (size, estimate.chosen.time_of(size))
+                for size in sorted(steps | {first, last})
+                if first <= size <= last
             ]
     return line
 
