@@ -183,7 +183,7 @@ def test_text_page_and_table():
     assert "93..8248  eager copy-in copy-out" in explanation.text
     assert str(explanation) == explanation.text
     page = explanation._repr_html_()
-    assert "<td>93..8248</td>" in page
+    assert ">93..8248</td>" in page
     assert "the sender copies it into the transport&#x27;s buffers" in page
     table = explanation.to_pandas()
     assert len(table) == len(explanation.ranges)

@@ -6,11 +6,12 @@ import html
 import importlib.metadata
 import platform
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .diagnosis import Finding, diagnose
 from .errors import MissingUcxError
+from .html_table import html_table
 from .transports import describe_transport
 from .ucx_info import MemoryDomain, UcxInfo, read_ucx_info
 
@@ -69,20 +70,20 @@ class MachineInfo:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        parts = [_html_table("Versions", ("", ""), self.versions)]
+        parts = [html_table("Versions", ("", ""), self.versions)]
         if self.ucx is None:
             parts.append(f"<p>{html.escape(' '.join(_NO_PROGRAM))}</p>")
         else:
             head = ("transport", "device", "UCX takes it for", "", "")
-            parts.append(_html_table("Transports and devices", head, _transport_rows(self.ucx)))
+            parts.append(html_table("Transports and devices", head, _transport_rows(self.ucx)))
             domains = [(d.name, _memory_of(d)) for d in self.ucx.memory_domains]
             domains += [("", line) for line in self.ucx.failed]
-            parts.append(_html_table("Memory domains", ("", "memory"), domains))
+            parts.append(html_table("Memory domains", ("", "memory"), domains))
         rows = [
             ("✓" if f.good else "✗", f.topic, f.found, f.meaning, f.advice) for f in self.findings
         ]
         head = ("", "looked at", "found", "what that means", "next step")
-        parts.append(_html_table("What was found", head, rows))
+        parts.append(html_table("What was found", head, rows))
         return "".join(parts)
 
     def __str__(self) -> str:
@@ -173,18 +174,6 @@ def _transport_rows(ucx: UcxInfo) -> list[tuple[str, str, str, str, str]]:
 
 def _memory_of(domain: MemoryDomain) -> str:
     return domain.memory_types or "needs to know nothing of memory"
-
-
-def _html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [("th", head), *(("td", row) for row in rows)]
-    body = "".join(
-        "<tr>"
-        + "".join(f'<{tag} style="text-align:left">{html.escape(c)}</{tag}>' for c in cells)
-        + "</tr>"
-        for tag, cells in lines
-        if any(cells)
-    )
-    return f'<table><caption style="text-align:left"><b>{title}</b></caption>{body}</table>'
 
 
 def _finding_lines(finding: Finding) -> Iterable[str]:

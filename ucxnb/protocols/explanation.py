@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ArgumentError, UcxnbError
+from ..html_table import html_table
 from ..text import shown, size_text
 from ..transports import describe_transport
 from .table import Lane, ProtocolRange, read_printed
@@ -269,9 +270,7 @@ class Explanation:
     def _all_notes(self) -> Iterator[str]:
         variants = sorted({row.variant for row in self.ranges if row.variant})
         if variants:
-            yield (
-                f"Also in `ranges`: calls with {', '.join(variants)}, which ucxnb does not make."
-            )
+            yield (f"Also in .ranges: calls with {', '.join(variants)}, which ucxnb does not make.")
         if any(row.assumed for row in self.ranges):
             yield "(?): it depends on what the peer chooses as well."
         yield from self.notes
@@ -289,12 +288,11 @@ class Explanation:
         )
         parts.append(f"<ul>{lanes}</ul>")
         for title, rows in self._tables():
-            expects = any(row.estimates for row in rows)
-            head = "".join(f"<th>{cell}</th>" for cell in _HEAD[: 4 if expects else 3])
-            body = "".join(_html_row(row, expects) for row in rows)
-            parts.append(
-                f"<table><caption>{html.escape(title)}</caption><tr>{head}</tr>{body}</table>"
-            )
+            columns = 4 if any(row.estimates for row in rows) else 3
+            cells: list[list[str | tuple[str, str]]] = [list(_cells(row)[:columns]) for row in rows]
+            for row, line in zip(rows, cells, strict=True):
+                line[1] = _cells(row)[1], describe_protocol(row.protocol)
+            parts.append(html_table(title, _HEAD[:columns], cells))
         parts += [f"<p>{html.escape(note)}</p>" for note in self._all_notes()]
         if self.unknown:
             parts.append(f"<pre>{html.escape(chr(10).join(self.unknown))}</pre>")
@@ -380,10 +378,3 @@ def _cells(row: ProtocolRange) -> tuple[str, str, str, str]:
         if each := row.estimates[-1].chosen.seconds_per_byte:
             expects += f", {1e-9 / each:.1f} GB/s" if each < 1e-9 else f", {1e-6 / each:.0f} MB/s"
     return row.sizes, mark + row.protocol, row.lane, expects
-
-
-def _html_row(row: ProtocolRange, expects: bool) -> str:
-    told = html.escape(describe_protocol(row.protocol), quote=True)
-    cells = [html.escape(cell) for cell in _cells(row)]
-    cells[1] = f'<span title="{told}">{cells[1]}</span>'
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells[: 4 if expects else 3]) + "</tr>"

@@ -157,7 +157,7 @@ class ExplorerPanel(Panel):
         self._table = ipywidgets.HTML()
         self._table.add_class("ucxnb-explanation")
         self.search = text_field(
-            "Search", "", "Words of a setting's name or of UCX's words about it", "rndv thresh"
+            "Search", "rndv thresh", "Words of a setting's name, or of UCX's words about it"
         )
         self.setting = choice("Setting", "One of UCX's settings")
         self.value = text_field("Value", "", "What to set it to")

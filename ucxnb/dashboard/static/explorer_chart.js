@@ -90,19 +90,21 @@ class ExplorerView {
     const named = (name) => this.bokehDocument.get_model_by_name(name);
     const profiles = this.model.get("profiles");
     const bands = this.model.get("bands");
-    const expected = this.model.get("expected");
     const range = named("explorer-range");
     const measured = profiles.flatMap((profile) => profile.points.map((point) => point.nbytes));
-    const end = 1.25 * Math.max(4 << 20, ...measured);
-    range.setv({ start: Math.max(1, Math.min(8, ...measured) / 1.25), end });
-    const edges = bands.map((band) => band.first).filter((size) => size > 1 && size < end);
+    const start = (measured.length ? Math.min(...measured) : 8) / 1.25;
+    const end = 1.25 * (measured.length ? Math.max(...measured) : 4 << 20);
+    range.setv({ start, end });
+    const inside = (size) => size > start && size < end;
+    const edges = bands.map((band) => band.first).filter(inside);
+    const expected = this.model.get("expected").filter(([size]) => inside(size));
     for (const [name, plot] of Object.entries(PLOTS)) {
       named(`explorer-${name}-bands`).data = strips(bands, end, css);
       named(`explorer-${name}-edges`).data = { x: edges, color: edges.map(() => css("limit")) };
       named(`explorer-${name}-thresholds`).ticks = edges;
       named(`explorer-${name}-lines`).data = lines(profiles, expected, plot.value, css);
       named(`explorer-${name}-points`).data = dots(profiles, plot, css);
-      named(`explorer-${name}-sizes`).ticks = sizeTicks([8, end]);
+      named(`explorer-${name}-sizes`).ticks = sizeTicks([start, end]);
     }
     this.#drawKeys(profiles, bands, expected.length > 0);
     this.el.dataset.points = measured.length;
