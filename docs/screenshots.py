@@ -64,6 +64,14 @@ panel = BenchPanel(worker)
 panel
 """
 
+EXPLORER = """
+from ucxnb import UcxWorker
+from ucxnb.widgets import ExplorerPanel
+
+worker = UcxWorker(ucx_options={"TLS": "shm,self"})
+panel = ExplorerPanel(worker)
+panel
+"""
 
 # Two workers that stream, put and get; what the panels say, and the plot of it by kind.
 KINDS = """
@@ -184,6 +192,27 @@ def bench(lab: LabPage, theme: str, out: Path) -> None:
     panel.screenshot(path=out)
 
 
+def explorer(lab: LabPage, theme: str, out: Path) -> None:
+    """Shared memory as it is, and with larger segments, which the comparison is of as well."""
+    lab.open("explorer.ipynb", [EXPLORER])
+    lab.set_theme(theme)
+    show_notebook_only(lab)
+    lab.run_cell(0)
+    panel = lab.panel("Explorer")
+    press(panel, "Measure")
+    expect(panel).to_contain_text("Measured 20 sizes", timeout=120_000)
+    for label, text in (("Search", "sysv_seg_size"), ("Value", "32k"), ("Size", "8256 B")):
+        lab.fill(panel, label, text)
+        lab.page.wait_for_timeout(500)
+    press(panel, "Set")
+    press(panel, "Measure")
+    expect(panel.locator(".ucxnb-chart")).to_have_attribute("data-points", "40", timeout=120_000)
+    expect(panel).to_contain_text("Measured 20 sizes", timeout=120_000)
+    press(panel, "Compare")
+    expect(panel).to_contain_text("Compared:", timeout=120_000)
+    panel.screenshot(path=out)
+
+
 def kinds(lab: LabPage, theme: str, out: Path) -> None:
     """The panels for streams and memory, over the plots of what moves."""
     lab.open("kinds.ipynb", [KINDS, MOVE])
@@ -210,6 +239,7 @@ def cluster(lab: LabPage, theme: str, out: Path) -> None:
 PICTURES = {
     "control-room": room,
     "bench-panel": bench,
+    "explorer": explorer,
     "stream-and-memory": kinds,
     "cluster": cluster,
 }

@@ -13,7 +13,7 @@ import pytest
 import ucxnb
 from ucxnb import cluster
 
-API = ("ucxnb", "ucxnb.widgets", "ucxnb.dashboard", "ucxnb.cluster")
+API = ("ucxnb", "ucxnb.widgets", "ucxnb.dashboard", "ucxnb.cluster", "ucxnb.explorer")
 # create_listener(), keep_connected(), UcxCluster.map() and broadcast() make them.
 NOT_MADE_BY_USERS = {ucxnb.KeptConnection, ucxnb.Listener, cluster.Group, cluster.Parts}
 SKIPPED = {"ucxnb.__main__", "ucxnb._notebooks"}

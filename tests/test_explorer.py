@@ -9,6 +9,7 @@ import re
 import subprocess
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from eventually import eventually
@@ -18,6 +19,7 @@ from ucxnb.bench import private_pair
 from ucxnb.explorer import (
     Comparison,
     FreshPair,
+    Lane,
     Tuner,
     candidate_settings,
     compare_settings,
@@ -278,7 +280,9 @@ def test_candidates_change_what_happens_to_a_size():
         assert {"RNDV_THRESH": "8192"} in small
         assert {"SYSV_SEG_SIZE": "32768"} in small
         assert {"RNDV_THRESH": "inf"} in large
-        assert {"RNDV_SCHEME": "get_zcopy"} in large
+        assert not any("RNDV_SCHEME" in settings for settings in large)
+        rdma = replace(pair.explanation, lanes=(Lane(0, "rc_mlx5/mlx5_0:1", ("rma",), ""),))
+        assert {"RNDV_SCHEME": "get_zcopy"} in candidate_settings(rdma, "tag", 4 << 20)
         for settings in candidate_settings(pair.explanation, "put", 8192):
             assert not any("RNDV" in name for name in settings)
 

@@ -85,6 +85,14 @@ WORDS = {
         "4 workers and this notebook",
         "<UcxCluster closed>",
     ],
+    "08_explorer.ipynb": [
+        "8192 bytes: ",
+        "8 KiB, tag: rendezvous",
+        "UCX_RNDV_THRESH = intra:auto,inter:auto",
+        "Measured 12 sizes between two new processes.",
+        "100%  {",
+        "6 repetitions in new processes",
+    ],
     "dashboard.ipynb": ["<LiveView", "<TrafficPanel of 'app', open>"],
 }
 # Programs that a notebook runs in a second process, and docs/examples has as well.

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 from eventually import eventually
 from hypothesis import given, settings
@@ -89,6 +90,14 @@ def test_one_byte_is_enough_unless_all_are_waited_for(joined):
     joined.send(b"abc")
     eventually(lambda: joined.right.stats(joined.here).unreceived_bytes == 3)
     assert joined.read(100, wait_all=False) == b"abc"
+
+
+def test_what_is_neither_true_nor_false(joined):
+    for read in (joined.right.receive_stream, joined.right.ireceive_stream):
+        with pytest.raises(ArgumentError, match="wait_all"):
+            read(joined.here, bytearray(1), np.array([1, 2]))
+    joined.send(b"abc")
+    assert joined.read(3) == b"abc"
 
 
 def test_both_directions_at_once(joined):

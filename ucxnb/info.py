@@ -24,7 +24,7 @@ _NO_PROGRAM = (
 _NOTEBOOK = ("jupyterlab", "ipywidgets", "anywidget", "bokeh")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MachineInfo:
     """What UCX can use on this machine. A page in a notebook, `text` in a terminal.
 
@@ -88,6 +88,10 @@ class MachineInfo:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        good = sum(finding.good for finding in self.findings)
+        return f"<MachineInfo: {good} of {len(self.findings)} things looked at are good>"
 
 
 def machine_info() -> MachineInfo:

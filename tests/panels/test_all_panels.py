@@ -14,13 +14,22 @@ from ucxnb.widgets import (
     BroadcastPanel,
     ConnectPanel,
     ControlRoom,
+    ExplorerPanel,
     ReceivePanel,
     SendPanel,
     TrafficPanel,
 )
 from ucxnb.widgets.panel import Panel
 
-PANELS = (ConnectPanel, SendPanel, ReceivePanel, BroadcastPanel, TrafficPanel, BenchPanel)
+PANELS = (
+    ConnectPanel,
+    SendPanel,
+    ReceivePanel,
+    BroadcastPanel,
+    TrafficPanel,
+    BenchPanel,
+    ExplorerPanel,
+)
 
 
 def panel_threads() -> list[threading.Thread]:

@@ -20,6 +20,7 @@ from ucxnb.widgets import (
     BenchPanel,
     BroadcastPanel,
     ConnectPanel,
+    ExplorerPanel,
     ReceivePanel,
     SendPanel,
     TrafficPanel,
@@ -180,6 +181,17 @@ def test_measuring_a_connection(two: Two, capsys: pytest.CaptureFixture[str]) ->
         execute(panel.python_line.text, two.here)
         panel.close()
     assert "BenchRow(nbytes=8" in capsys.readouterr().out
+
+
+def test_exploring(two: Two, capsys: pytest.CaptureFixture[str]) -> None:
+    panel = ExplorerPanel(two.here)
+    eventually(lambda: two.endpoint_id in [value for _, value in panel.peer.options])
+    panel.peer.value = two.endpoint_id
+    # What it would search takes a minute.
+    code = panel.python_line.text.replace("base=base", "base=base, candidates=[]")
+    execute(code, two.here)
+    assert "Nothing was tried" in capsys.readouterr().out
+    panel.close()
 
 
 def test_the_worker_has_the_name_that_the_notebook_gave_it(

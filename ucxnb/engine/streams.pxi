@@ -8,6 +8,14 @@ cdef object torn_error(Endpoint endpoint, size_t came, size_t wanted):
     )
 
 
+cdef bint truth(object wait_all) except -1:
+    """Whether to wait for all; arrays, for one, are neither true nor false."""
+    try:
+        return bool(wait_all)
+    except Exception:
+        raise ArgumentError(f"wait_all={shown(wait_all)}: it takes True or False") from None
+
+
 cdef class StreamEngine(BatchEngine):
     """Sends and receives bytes that have no tags and no boundaries."""
 
@@ -164,7 +172,7 @@ cdef class StreamEngine(BatchEngine):
         -----
         ``ucp_stream_recv_data_nb``: UCX is never given your buffer.
         """
-        return self.read_stream(endpoint_id, buffer, wait_all, timeout, True)
+        return self.read_stream(endpoint_id, buffer, truth(wait_all), timeout, True)
 
     def try_receive_stream(self, endpoint_id, buffer):
         """Read bytes of the peer's stream that have arrived; never wait for any.
@@ -304,6 +312,7 @@ cdef class StreamEngine(BatchEngine):
         cdef Request request
         cdef Loan loan
         cdef ucxnb_operation_t *operation
+        cdef bint all_of_it = truth(wait_all)
         self.enter()
         try:
             endpoint = self.streaming(endpoint_id)
@@ -317,7 +326,7 @@ cdef class StreamEngine(BatchEngine):
             operation.memory = <char *>loan.view.buf
             operation.capacity = loan.view.len
             operation.memory_type = type_of(&loan.view)
-            operation.wait_all = bool(wait_all)
+            operation.wait_all = all_of_it
             operation.length = 0  # bytes that it has read
             operation.request = <void *>request
             operation.started_ns = ucxnb_now_ns()

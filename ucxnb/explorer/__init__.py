@@ -7,7 +7,7 @@ from .comparison import Comparison, compare_settings, median_interval
 from .fresh_pair import FreshPair
 from .profile import Profile, ProfilePoint, measure_profile, probe
 from .settings import UcxSetting, find_settings, read_settings, settings_code
-from .tuner import Tuner, TunerStep, candidate_settings
+from .tuner import Trial, Tuner, TunerStep, candidate_settings
 
 __all__ = [
     "Candidate",
@@ -19,6 +19,7 @@ __all__ = [
     "Profile",
     "ProfilePoint",
     "ProtocolRange",
+    "Trial",
     "Tuner",
     "TunerStep",
     "UcxSetting",

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import UcxnbError
 from ..protocols import Explanation
 from ..text import size_text
-from ..transports import is_shared_memory
+from ..transports import is_gpu, is_rdma, is_shared_memory
 from .comparison import Comparison, check_statistics, speed_ratio
 from .fresh_pair import FreshPair, StoppedError, check_order
 from .settings import split_settings
 
-__all__ = ["Tuner", "TunerStep", "candidate_settings"]
+__all__ = ["Trial", "Tuner", "TunerStep", "candidate_settings"]
 
 _ROUNDS = 2  # in which all candidates that are left run
 _FINALISTS = 3
-_ABOUT = 0.95
+_ABOUT = 0.9  # a search of few figures tells no less apart
 # UCX counts the bytes of a segment in shared memory with 16 bits.
 _SEGMENTS = (16 << 10, 32 << 10, 60 << 10)
 
@@ -43,6 +43,30 @@ class TunerStep:
     ratio: float | None
     note: str
     fraction: float
+
+
+@dataclass(slots=True)
+class Trial:
+    """A candidate in the search.
+
+    Attributes
+    ----------
+    settings : dict of str to str
+        What was tried.
+    ratios : list of float
+        How many times as fast it was, each time.
+    note : str
+        Why it could not be measured; empty if it could.
+    """
+
+    settings: dict[str, str]
+    ratios: list[float] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """Of the ratios."""
+        return statistics.median(self.ratios)
 
 
 class Tuner:
@@ -72,8 +96,8 @@ class Tuner:
     ----------
     result : Comparison or None
         Of the best candidate; None until there is one.
-    tried : list of (dict, list of float, str)
-        Each candidate, its ratios in the search, and why it could not be measured.
+    tried : list of Trial
+        The candidates, with their figures in the search.
     stopped : bool
         Whether the iteration ended because it was told to.
 
@@ -116,7 +140,7 @@ class Tuner:
         self._repeats, self._confidence = repeats, confidence
         self._should_stop = should_stop
         self._done, self._all = 0, 1
-        self.tried: list[tuple[dict[str, str], list[float], str]] = []
+        self.tried: list[Trial] = []
         self.result: Comparison | None = None
         self.stopped = False
 
@@ -133,53 +157,50 @@ class Tuner:
             return self.result.text
         if self.stopped:
             return "Stopped: no result."
-        if self.tried and all(note for *_, note in self.tried):
+        if self.tried and all(trial.note for trial in self.tried):
             return "None of the candidates could be measured."
         return "Nothing was tried: there is no candidate." if not self.tried else "Not done yet."
 
     def _search(self) -> Iterator[TunerStep]:
-        left: list[tuple[dict[str, str], list[float], str]] = []
+        left: list[Trial] = []
         for number in range(_ROUNDS):
             with FreshPair(self._base, should_stop=self._should_stop) as old:
                 if not number:
-                    left = self._chosen(old.explanation)
-                    self.tried = list(left)
+                    left = self.tried = self._chosen(old.explanation)
                     self._all = len(left) + min(len(left), _FINALISTS) + self._repeats
-                for place, (settings, ratios, _) in enumerate(left):
-                    try:
-                        with FreshPair(
-                            {**self._base, **settings}, should_stop=self._should_stop
-                        ) as new:
-                            ratios.append(self._ratio(old, new, number))
-                        yield self._step(settings, ratios[-1])
-                    except UcxnbError as error:
-                        failed = settings, ratios, f"{error!s:.300}"
-                        self.tried[self.tried.index(left[place])] = left[place] = failed
-                        yield self._step(settings, None, failed[2])
-            left = _best([entry for entry in left if not entry[2]])[:_FINALISTS]
+                for trial in left:
+                    yield self._try(old, trial, number)
+            left = _best([trial for trial in left if not trial.note])[:_FINALISTS]
+            if not left:
+                return
             self._all = self._done + (_ROUNDS - 1 - number) * len(left) + self._repeats
-        if not left:
-            return
-        best, ratios = left[0][0], []
+        best, ratios = left[0].settings, []
         for turn in range(self._repeats):
             with FreshPair.together(
                 self._base, {**self._base, **best}, should_stop=self._should_stop
             ) as pairs:
-                ratios.append(self._ratio(pairs[0], pairs[1], turn))
+                ratios.append(speed_ratio(pairs[0], pairs[1], *self._what, turn))
             yield self._step(best, ratios[-1])
         operation, nbytes, metric, _ = self._what
         self.result = Comparison(
             best, self._base, operation, nbytes, metric, tuple(ratios), self._confidence
         )
 
-    def _chosen(self, explanation: Explanation) -> list[tuple[dict[str, str], list[float], str]]:
+    def _chosen(self, explanation: Explanation) -> list[Trial]:
         candidates = self._candidates
         if candidates is None:
             candidates = candidate_settings(explanation, *self._what[:2])
-        return [(dict(settings), [], "") for settings in candidates]
+        return [Trial(dict(settings)) for settings in candidates]
 
-    def _ratio(self, old: FreshPair, new: FreshPair, turn: int) -> float:
-        return speed_ratio(old, new, *self._what, turn)
+    def _try(self, old: FreshPair, trial: Trial, turn: int) -> TunerStep:
+        settings = {**self._base, **trial.settings}
+        try:
+            with FreshPair(settings, should_stop=self._should_stop) as new:
+                trial.ratios.append(speed_ratio(old, new, *self._what, turn))
+        except UcxnbError as error:
+            trial.note = f"{error!s:.300}"
+            return self._step(trial.settings, None, trial.note)
+        return self._step(trial.settings, trial.ratios[-1])
 
     def _step(self, settings: dict[str, str], ratio: float | None, note: str = "") -> TunerStep:
         self._done += 1
@@ -190,14 +211,10 @@ class Tuner:
         return f"<Tuner of {operation} {metric} of {size_text(nbytes)}: {self.text}>"
 
 
-def _best(
-    entries: list[tuple[dict[str, str], list[float], str]],
-) -> list[tuple[dict[str, str], list[float], str]]:
+def _best(trials: list[Trial]) -> list[Trial]:
     """Order by speed; of those that are about as fast as the first, the one listed first leads."""
-    ratios = [statistics.median(ratios) for _, ratios, _ in entries]
-    near = max(ratios, default=0.0) * _ABOUT
-    order = sorted(range(len(entries)), key=lambda i: -min(ratios[i], near))
-    return [entries[i] for i in order]
+    near = max((trial.median for trial in trials), default=0.0) * _ABOUT
+    return sorted(trials, key=lambda trial: -min(trial.median, near))
 
 
 def candidate_settings(
@@ -226,7 +243,8 @@ def candidate_settings(
         found.append({"RNDV_THRESH": "inf" if rendezvous else str(nbytes)})
         if rendezvous:
             found.insert(0, {"RNDV_THRESH": "auto"})  # in case somebody set it
-            found += [{"RNDV_SCHEME": scheme} for scheme in ("am", "get_zcopy", "put_zcopy")]
+            if any(_copies_by_itself(lane.transport) for lane in explanation.lanes):
+                found += [{"RNDV_SCHEME": scheme} for scheme in ("am", "get_zcopy", "put_zcopy")]
     zero_copy = row is not None and "zero-copy" in row.protocol
     found.append({"ZCOPY_THRESH": "inf" if zero_copy else str(nbytes)})
     for transport in dict.fromkeys(lane.transport.partition("/")[0] for lane in explanation.lanes):
@@ -236,3 +254,8 @@ def candidate_settings(
         elif transport == "tcp":
             found += [{"TCP_TX_SEG_SIZE": size, "TCP_RX_SEG_SIZE": size} for size in ("64k", "2m")]
     return found
+
+
+def _copies_by_itself(transport: str) -> bool:
+    """Whether a transport can read or write the peer's buffers, as rendezvous schemes want."""
+    return is_rdma(transport) or is_gpu(transport) or transport.startswith(("cma", "knem", "xpmem"))

@@ -41,7 +41,18 @@ class Candidate:
     chosen: bool
 
     def time_of(self, nbytes: float) -> float:
-        """Give the time expected of one message, seconds."""
+        """Give the time expected of one message.
+
+        Parameters
+        ----------
+        nbytes : float
+            Its size.
+
+        Returns
+        -------
+        float
+            Seconds.
+        """
         return self.seconds + self.seconds_per_byte * nbytes
 
 

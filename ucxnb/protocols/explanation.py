@@ -33,7 +33,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
     """What UCX chose for an endpoint, at one moment.
 
@@ -300,6 +300,9 @@ class Explanation:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"<Explanation: {self._title}, {len(self.ranges)} rows>"
 
 
 def explain_printed(

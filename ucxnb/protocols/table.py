@@ -112,11 +112,32 @@ class ProtocolRange:
     estimates: tuple[Estimate, ...] = ()
 
     def holds(self, nbytes: int) -> bool:
-        """Whether messages of that many bytes take it."""
+        """Tell whether messages of one size take it.
+
+        Parameters
+        ----------
+        nbytes : int
+            The size.
+
+        Returns
+        -------
+        bool
+        """
         return self.first <= nbytes and (self.last is None or nbytes <= self.last)
 
     def expected(self, nbytes: int) -> float | None:
-        """Give the time that UCX expects of a message, seconds; None if it did not tell."""
+        """Give the time that UCX expects of a message.
+
+        Parameters
+        ----------
+        nbytes : int
+            Its size.
+
+        Returns
+        -------
+        float or None
+            Seconds; None if UCX did not tell.
+        """
         for estimate in self.estimates:
             if estimate.first <= nbytes and (estimate.last is None or nbytes <= estimate.last):
                 return estimate.chosen.time_of(nbytes)
