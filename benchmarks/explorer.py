@@ -1,7 +1,7 @@
 """What the tuner finds: two cases in which a setting is faster, and one in which none is.
 
-``python benchmarks/explorer.py [--repeats 15] [--runs 3] [--cases TCP]`` prints a table for EXPLORER.md. Each run
-is a whole search, with its own final repetitions in new processes.
+``python benchmarks/explorer.py [--repeats 15] [--runs 3] [--cases TCP]`` prints a table for
+EXPLORER.md. Each run is a whole search, with its own final repetitions in new processes.
 """
 
 from __future__ import annotations
