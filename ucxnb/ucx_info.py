@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 
-from .ucx_programs import find_ucx_program
+from .ucx_programs import ask_ucx_info
 
 __all__ = ["MemoryDomain", "Transport", "UcxInfo", "read_ucx_info"]
 
@@ -100,23 +99,8 @@ def read_ucx_info() -> UcxInfo | None:
     UcxInfo or None
         None if there is no such program or it fails.
     """
-    found = find_ucx_program("ucx_info")
-    if found is None:
-        return None
-    program, environment = found
-    try:
-        result = subprocess.run(
-            [program, "-v", "-d"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return parse_ucx_info(result.stdout)
+    text = ask_ucx_info("-v", "-d")
+    return None if text is None else parse_ucx_info(text)
 
 
 def parse_ucx_info(text: str) -> UcxInfo:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
-__all__ = ["find_ucx_program"]
+__all__ = ["ask_ucx_info", "find_ucx_program"]
 
 
 def find_ucx_program(name: str) -> tuple[str, dict[str, str]] | None:
@@ -34,3 +35,38 @@ def find_ucx_program(name: str) -> tuple[str, dict[str, str]] | None:
             return str(folder / "bin" / name), environment
     system = shutil.which(name)
     return (system, environment) if system else None
+
+
+def ask_ucx_info(*options: str, defaults: bool = False) -> str | None:
+    """Run ``ucx_info``.
+
+    Parameters
+    ----------
+    *options : str
+        Its options.
+    defaults : bool
+        Whether it sees no ``UCX_*`` environment variables.
+
+    Returns
+    -------
+    str or None
+        What it printed; None if there is no such program or it fails.
+    """
+    found = find_ucx_program("ucx_info")
+    if found is None:
+        return None
+    program, environment = found
+    if defaults:
+        environment = {k: v for k, v in environment.items() if not k.startswith("UCX_")}
+    try:
+        return subprocess.run(
+            [program, *options],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -5,15 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import ArgumentError, MissingUcxError
 from ..text import shown
-from ..ucx_programs import find_ucx_program
+from ..ucx_programs import ask_ucx_info, find_ucx_program
 
 __all__ = ["UcxSetting", "find_settings", "read_settings", "settings_code", "split_settings"]
 
@@ -85,30 +83,17 @@ def read_settings() -> dict[str, UcxSetting]:
         There is no ``ucx_info``, or it fails.
     """
     found = find_ucx_program("ucx_info")
-    if found is None:
-        raise MissingUcxError('there is no ucx_info; it comes with pip install "ucxnb[cu13]"')
-    program, environment = found
-    return dict(_read(program, environment.get("LD_LIBRARY_PATH", "")))
+    return dict(_read(found[0] if found else None))
 
 
 @functools.cache
-def _read(program: str, libraries: str) -> tuple[tuple[str, UcxSetting], ...]:
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("UCX_")}
-    if libraries:
-        environment["LD_LIBRARY_PATH"] = libraries
-    try:
-        result = subprocess.run(
-            [program, "-c", "-f"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
+def _read(program: str | None) -> tuple[tuple[str, UcxSetting], ...]:
+    text = ask_ucx_info("-c", "-f", defaults=True) if program else None
+    if text is None:
+        raise MissingUcxError(
+            'there is no ucx_info that works; it comes with pip install "ucxnb[cu13]"'
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise MissingUcxError(f"ucx_info does not tell its settings: {error}") from None
-    return tuple(parse_settings(result.stdout).items())
+    return tuple(parse_settings(text).items())
 
 
 def parse_settings(text: str) -> dict[str, UcxSetting]:
