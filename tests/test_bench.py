@@ -236,7 +236,7 @@ def test_the_partner_survives_a_client_that_dies(start_child, connected, partner
         (b"\x00junk", "no request"),
         (b"[" * 100_000, "no request"),
         (b'{"ucxnb-bench": 99, "is": "hello"}', "versions 1 and 99"),
-        (pack("dance"), "none of hello, echo and take"),
+        (pack("dance"), "none of hello, echo, take"),
         (pack("echo", nbytes=-1, count=1), "nbytes=-1"),
         (pack("echo", nbytes=1 << 40, count=1), "nbytes="),
         (pack("take", nbytes=8, count="many"), "count='many'"),

@@ -464,7 +464,7 @@ class UcxWorker(TagEngine):
         """
         endpoint = self._endpoint(endpoint_id)
         if self.closed:
-            raise WorkerClosedError("this worker is closed; make a new one")
+            self._enter_call()  # it says why
         text = endpoint.printed()
         peer = " ".join(filter(None, [endpoint.peer_name, f"({endpoint.peer_address})"]))
         return explain_printed(text, endpoint_id, peer, ucx_versions()[0])
