@@ -94,6 +94,15 @@ def test_a_line_to_copy():
         settings_code({"RNDV_TRESH": "8k"})
 
 
+@pytest.mark.parametrize("wrong", [None, "RNDV_THRESH=8k", {"RNDV_THRESH": 8192}, {1: "8k"}, [1]])
+def test_what_is_no_settings(wrong):
+    with pytest.raises(ArgumentError, match="no mapping of texts"):
+        settings_code(wrong)
+    if wrong is not None:
+        with pytest.raises(ArgumentError, match="no mapping of texts"):
+            FreshPair(wrong)
+
+
 def test_settings_that_were_not_printed_as_known():
     assert parse_settings("") == {}
     assert parse_settings("UCX_A=1\nnonsense\n# b\nUCX_B=\n")["B"].description == "b"

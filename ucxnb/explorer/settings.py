@@ -181,10 +181,17 @@ def split_settings(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[st
     Raises
     ------
     ArgumentError
-        This UCX has no such setting; the message names those that are like it.
+        They are no such mapping, or this UCX has no such setting; the message names those that
+        are like it.
     MissingUcxError
         As `read_settings`.
     """
+    if not isinstance(settings, Mapping) or not all(
+        isinstance(text, str) for pair in settings.items() for text in pair
+    ):
+        raise ArgumentError(
+            f'settings: {shown(settings)} is no mapping of texts, such as {{"RNDV_THRESH": "8k"}}'
+        )
     known = read_settings()
     options, environment = {}, {}
     for name, value in settings.items():
