@@ -16,28 +16,6 @@ from leaks import Holdings, leaked_since
 
 from ucxnb import UcxWorker
 
-# Files that take long: at the end, whoever got one would work alone.
-LONG = ("test_notebooks", "test_gpu", "test_benchmark_suite", "test_growth", "cluster/")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Let pytest-xdist keep our order; it would begin with the files that have most tests."""
-    if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = False
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with long files, and spread those with a browser, which needs a core of its own."""
-    files: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        files.setdefault(item.nodeid.partition("::")[0].removeprefix("tests/"), []).append(item)
-    browser = [name for name in files if name.startswith("browser/")]
-    order = sorted(files.keys() - set(browser), key=lambda name: (not name.startswith(LONG), name))
-    step = len(order) * 0.75 / max(1, len(browser))
-    for number, name in enumerate(browser):
-        order.insert(round(number * (step + 1)), name)
-    items[:] = [item for name in order for item in files[name]]
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _libraries_are_warm(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -61,7 +61,7 @@ def measured(results: dict, peer: str) -> set[tuple[str, str, int]]:
 
 def test_a_small_run_gives_json_and_a_table_and_skips_by_name(tmp_path: Path) -> None:
     peers = "ucx_perftest,ucxnb,ucxnb-window,ucxnb-await,openmpi,sockets"
-    with start(tmp_path, "--peers", peers, "--sizes", "8,64KiB") as suite:
+    with start(tmp_path, "--peers", peers, "--sizes", "8,64KiB", "--seconds", "0.1") as suite:
         said = suite.stderr.read()
     assert suite.returncode == 0, said
     results = results_in(tmp_path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 THOROUGH = bool(os.environ.get("UCXNB_THOROUGH"))
-TRIES = 180 if THOROUGH else 18  # of each of two programs at once
+TRIES = 180 if THOROUGH else 12  # of each of two programs at once
 RESTARTS = 10 if THOROUGH else 1
 FOLDER = Path(__file__).parent
 

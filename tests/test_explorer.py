@@ -298,7 +298,7 @@ def test_candidates_change_what_happens_to_a_size():
 
 def test_the_tuner_tries_all_and_measures_the_best_again():
     candidates = [{"RNDV_THRESH": "8192"}, {"RNDV_THRESH": "often"}, {"SYSV_SEG_SIZE": "32k"}]
-    tuner = Tuner("tag", 8256, base=SHM, candidates=candidates, repeats=2, **QUICK)
+    tuner = Tuner("tag", 8256, base=SHM, candidates=candidates, repeats=1, **QUICK)
     assert "Not done" in tuner.text or "no candidate" in tuner.text
     steps = list(tuner)
     assert [step.settings for step in steps[:3]] == candidates
@@ -307,12 +307,12 @@ def test_the_tuner_tries_all_and_measures_the_best_again():
     assert [step.fraction for step in steps] == sorted(step.fraction for step in steps)
     assert steps[-1].fraction == 1
     result = tuner.result
-    assert len(result.ratios) == 2
-    assert result.verdict == "no difference"  # two decide nothing
+    assert len(result.ratios) == 1
+    assert result.verdict == "no difference"  # one decides nothing
     assert result.settings in (candidates[0], candidates[2])
     assert result.text == tuner.text
-    # The last two, and none of those with which it was chosen.
-    assert list(result.ratios) == [step.ratio for step in steps[-2:]]
+    # The last one, and none of those with which it was chosen.
+    assert list(result.ratios) == [step.ratio for step in steps[-1:]]
     assert not tuner.stopped
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from thread_stress import stress
 
-SECONDS = 60 if os.environ.get("UCXNB_THOROUGH") else 20
+SECONDS = 60 if os.environ.get("UCXNB_THOROUGH") else 10
 THREADS = 16
 COUNTED = ("connections", "visits", "listeners", "reads", "streamed", "reached")
 
