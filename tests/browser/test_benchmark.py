@@ -22,7 +22,7 @@ panel = room.bench_panel
 panel.seconds, panel.sizes.value = 0.05, (8, 512)
 room
 """,
-    "panel.seconds, panel.sizes.value, panel.name.value = 3, (8, 512), 'long'",
+    "panel.seconds, panel.sizes.value, panel.name.value = 1.5, (8, 512), 'long'",
     "print([(run.name, len(run.rows)) for run in panel.runs])",
     "room.close(); worker.close()",
 ]
