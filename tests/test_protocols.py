@@ -156,6 +156,8 @@ def test_tables_of_other_endpoints_are_left_out():
 
 def test_nothing_printed_says_why():
     lane = "\n".join(TABLE.splitlines()[:2])
+    others = lane + "\n# UCP worker 'x:1'\n" + TABLE.partition("am\n")[2]
+    assert explain_printed(others, 1, "p", "1").ranges == ()
     assert "PROTO_ENABLE" in explain_printed(lane, 1, "p", "1").text
     assert "not chosen yet" in explain_printed(lane, 1, "p", "1").why(8)
     for wrong in (-1, 1.5, "8", None, True):

@@ -323,8 +323,9 @@ def explain_printed(
     """
     read = read_printed(text)
     notes = list(notes)
-    # The endpoint's own tables come first. Those of the worker are of all its endpoints.
-    name = next(iter(read.tables), "")
+    # What follows on the endpoint is of all the worker's: rows of its configuration are its own.
+    own, _, _ = text.partition("\n# UCP worker ")
+    name = next(iter(read_printed(own).tables), "")
     if not name and read.lanes:
         notes.append(
             "UCX printed no table: it chooses by older rules here (UCX_PROTO_ENABLE=n), or nothing "
