@@ -12,7 +12,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from eventually import eventually
 
 from ucxnb import ArgumentError, ConfigError, MissingUcxError, UcxnbError, UcxWorker, WorkerConfig
 from ucxnb.bench import private_pair
@@ -225,10 +224,11 @@ def test_a_pair_that_is_killed_and_one_that_is_stopped():
             pair.measure("tag", 8)
     stop = threading.Event()
     with FreshPair(SHM, should_stop=stop.is_set) as pair:
-        threading.Timer(0.2, stop.set).start()
+        timer = threading.Timer(0.2, stop.set)
+        timer.start()
         with pytest.raises(StoppedError):
             pair.measure("tag", 8, seconds=30)
-    eventually(lambda: threading.active_count() == 1)
+        timer.join()
 
 
 def test_a_segment_of_64_kib_is_refused_before_it_loses_messages():
