@@ -174,6 +174,8 @@ def test_a_peer_killed_while_it_writes_into_shared_memory(start_child, saw, mome
 @pytest.mark.reliability
 @pytest.mark.parametrize("moment", STOPPED)
 def test_a_stopped_peer(stage, saw, moment):
+    if stage.wire == "shm" and "from it" in moment:
+        pytest.skip("stopped inside UCX's memory, it blocks that for others: docs/reliability.md")
     peer = stage.stopped
     call = peer.begin(moment)
     began = time.perf_counter()

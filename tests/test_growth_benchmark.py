@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -20,6 +23,9 @@ def run(script: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(
+    not os.environ.get("UCXNB_THOROUGH"), reason="its plots take long: with UCXNB_THOROUGH"
+)
 def test_growth_writes_figures_and_plots(tmp_path: Path) -> None:
     sizes = ("--endpoints", 2, "--idle-seconds", 0.1, "--waiting", 60, "--lengths", 9)
     run("growth.py", *sizes, "--samples", 9, "--out", tmp_path)
