@@ -19,6 +19,7 @@ from ucxnb.explorer import (
     Comparison,
     FreshPair,
     Lane,
+    StoppedError,
     Tuner,
     candidate_settings,
     compare_settings,
@@ -29,7 +30,6 @@ from ucxnb.explorer import (
     read_settings,
     settings_code,
 )
-from ucxnb.explorer.fresh_pair import StoppedError
 from ucxnb.explorer.settings import parse_settings
 from ucxnb.ucx_programs import find_ucx_program
 

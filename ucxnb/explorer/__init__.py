@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..protocols import Candidate, Estimate, Explanation, Lane, ProtocolRange, describe_protocol
 from .comparison import Comparison, compare_settings, median_interval
-from .fresh_pair import FreshPair
+from .fresh_pair import FreshPair, StoppedError
 from .profile import Profile, ProfilePoint, measure_profile, probe
 from .settings import UcxSetting, find_settings, read_settings, settings_code
 from .tuner import Trial, Tuner, TunerStep, candidate_settings
@@ -19,6 +19,7 @@ __all__ = [
     "Profile",
     "ProfilePoint",
     "ProtocolRange",
+    "StoppedError",
     "Trial",
     "Tuner",
     "TunerStep",

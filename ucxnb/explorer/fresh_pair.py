@@ -41,7 +41,7 @@ _OPERATIONS = {
 
 
 class StoppedError(Exception):
-    """It was told to stop; never seen outside of this package."""
+    """Your `should_stop` said so: not an error, so none of ucxnb's errors."""
 
 
 class FreshPair:
@@ -56,7 +56,7 @@ class FreshPair:
     settings : mapping of str to str
         UCX's settings of both, without ``UCX_``. They win over ``UCX_*`` environment variables.
     should_stop : callable, optional
-        Asked many times a second; once it is True, whatever waits ends.
+        Asked many times a second; once it is True, whatever waits ends with a `StoppedError`.
 
     Attributes
     ----------
