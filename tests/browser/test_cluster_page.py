@@ -115,7 +115,8 @@ def test_rows_maps_a_death_and_the_end(lab: LabPage) -> None:
     lab.run_cell(2)
     lost = view.locator('tr[data-state="lost"]')
     expect(lost).to_have_count(1)
-    expect(lost).to_contain_text("without a goodbye")
+    # Closed without a goodbye, or reset where bytes for it were still unread.
+    expect(lost).to_contain_text("the peer is gone: ")
     # The machine may make a straggler of one that worked meanwhile.
     expect(view).to_contain_text(re.compile("3 workers on 1 host, (1 straggler, )?1 lost"))
     expect(view.locator('tr[data-state="ready"]')).to_have_count(4)
