@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
+
+# NumPy's BLAS, which no test needs, has a thread that is busy for 0.1 s in each new process.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pandas as pd
 import pyarrow as pa

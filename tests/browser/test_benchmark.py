@@ -79,7 +79,7 @@ CLOSED_SOON = """
 import time
 from IPython.display import display
 from ucxnb.dashboard.bench_chart import BenchChart
-for milliseconds in range(0, 200, 4):
+for milliseconds in range(0, 200, 10):
     chart = BenchChart()
     display(chart)
     time.sleep(milliseconds / 1000)

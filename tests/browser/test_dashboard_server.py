@@ -18,6 +18,7 @@ from tornado.websocket import websocket_connect
 
 import ucxnb
 from ucxnb import UcxWorker
+from ucxnb.dashboard.series import Tiers
 from ucxnb.dashboard.server import DashboardServer
 
 pytestmark = [
@@ -79,9 +80,14 @@ def axis(page: Page) -> float:
     )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_moves_pauses_and_follows_the_theme(server: DashboardServer, theme: str) -> None:
-    with browser_page(width=1400, color_scheme=theme) as page:
+def title_color(page: Page) -> str:
+    return page.evaluate(
+        "() => Bokeh.documents[0].get_model_by_name('throughput-title').text_color"
+    )
+
+
+def test_it_moves_pauses_and_follows_the_theme(server: DashboardServer) -> None:
+    with browser_page(width=1400, color_scheme="dark") as page:
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(server.url)
@@ -91,15 +97,42 @@ def test_it_moves_pauses_and_follows_the_theme(server: DashboardServer, theme: s
         wait_until(page, lambda: newest(page) > first + 0.5)
         assert max(source_columns(page, "throughput")["sent"]) > 1000
         assert source_columns(page, "edges")["ends"] == ["left and right"]
-        color = page.evaluate(
-            "() => Bokeh.documents[0].get_model_by_name('throughput-title').text_color"
-        )
-        assert color == ("#ffffff" if theme == "dark" else "#111111")
+        assert title_color(page) == "#ffffff"
         page.get_by_label("Show").select_option("5 min")
         wait_until(page, lambda: axis(page) == pytest.approx(300))
         page.get_by_role("button", name="Pause").click()
         wait_until(page, lambda: stands_still(page))
+        page.emulate_media(color_scheme="light")
+        wait_until(page, lambda: title_color(page) == "#111111")
         assert not errors
+
+
+def test_a_page_that_does_not_draw_is_sent_no_more(server: DashboardServer) -> None:
+    with browser_page() as page:
+        page.goto(server.url)
+        page.wait_for_selector("body[data-ready=yes]")
+        page.evaluate("() => { window.drawing = requestAnimationFrame; }")
+        page.evaluate("() => { window.requestAnimationFrame = (f) => { window.held = f; }; }")
+        wait_until(page, lambda: page.evaluate("() => Boolean(window.held)"))
+        wait_until(page, lambda: stands_still(page))
+        stood = newest(page)
+        page.evaluate("() => { requestAnimationFrame = drawing; requestAnimationFrame(held); }")
+        wait_until(page, lambda: newest(page) > stood + 1)
+        # It has got what there was meanwhile.
+        times = source_columns(page, "throughput")["time"]
+        feed = server._components.feeds["throughput"]
+        assert isinstance(feed, Tiers)
+        kept = feed.tiers[0].all()["time"]
+        assert [t for t in kept if times[0] <= t <= times[-1]] == times
+        # A zoom does not stop it.
+        page.evaluate(
+            """() => {
+              const range = Bokeh.documents[0].get_model_by_name("time-range");
+              range.setv({ start: range.end - 10, end: range.end - 5 });
+            }"""
+        )
+        zoomed = newest(page)
+        wait_until(page, lambda: newest(page) > zoomed + 1)
 
 
 def test_only_who_has_the_url_sees_it(server: DashboardServer) -> None:

@@ -214,8 +214,14 @@ class _Page:
             source = page.get_model_by_name(name)
             assert isinstance(source, ColumnDataSource)
             self._sources[name] = source
+        ticker = page.get_model_by_name("time-ticks")
+        assert isinstance(ticker, FixedTicker)
+        self._ticker = ticker
+        self._fill()
+        # Up to when the page has drawn: it tells that (static/server.html).
+        self._drawn = ColumnDataSource({"until": [None]}, name="drawn")
+        page.add_root(self._drawn)
         page.add_periodic_callback(self._update, round(server._interval * 1000))
-        self._update()
 
     def _on_window(self, _name: str, _old: str, new: str) -> None:
         self._window = _WINDOWS[new]
@@ -223,8 +229,11 @@ class _Page:
         self._update()
 
     def _update(self) -> None:
-        if self._pause.active:
-            return
+        # A page that is slow, or hidden, gets the next update when it has drawn the one before.
+        if not self._pause.active and self._drawn.data["until"][0] == self._ticker.ticks[-1]:
+            self._fill()
+
+    def _fill(self) -> None:
         server = self._server
         with server._lock:
             now, counters = server._now, server._counters
@@ -238,9 +247,7 @@ class _Page:
         time_range = self._page.get_model_by_name("time-range")
         assert isinstance(time_range, Range1d)
         time_range.update(start=now - self._window, end=now)
-        ticker = self._page.get_model_by_name("time-ticks")
-        assert isinstance(ticker, FixedTicker)
-        ticker.ticks = [now + tick for tick in time_ticks(self._window)]
+        self._ticker.ticks = [now + tick for tick in time_ticks(self._window)]
         for name, text in texts.items():
             entry = self._page.get_model_by_name(name)
             if isinstance(entry, Title):
