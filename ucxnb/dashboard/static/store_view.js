@@ -2,9 +2,15 @@
 // and the code of a widget that has one.
 
 const LEAST_SILENCE = 3000; // ms without news after which nobody should take it for live
+const REST = 0.5; // of the time that drawing took, until the next: a slow browser stays usable
+
+function afterFrame(call) {
+  requestAnimationFrame(() => setTimeout(call, 0));
+}
 
 class StoreView {
   #due = false;
+  #missed = false; // something has come while one drawing was due
   #onScreen = true;
 
   // `store` has the `views` that it tells of what comes, and when that was last, as `heard`.
@@ -53,14 +59,21 @@ class StoreView {
 
   // Draw once per animation frame at most: a slow browser drops frames instead of queueing them.
   schedule() {
+    this.#missed = true;
     if (this.#due || !this.#onScreen || this.model.get("paused")) return;
     this.#due = true;
-    requestAnimationFrame(() =>
-      setTimeout(() => {
-        this.#due = false;
-        this.draw();
-      }, 0),
-    );
+    this.#missed = false;
+    afterFrame(() => {
+      const began = performance.now();
+      this.draw();
+      afterFrame(() => setTimeout(() => this.#rested(), REST * (performance.now() - began)));
+    });
+  }
+
+  // The page has had time for others: for clicks, above all.
+  #rested() {
+    this.#due = false;
+    if (this.#missed) this.schedule();
   }
 
   // The kernel may have died, or the network: then nobody tells the page that nothing comes.
