@@ -19,6 +19,11 @@ function loadBokeh(model) {
   return copies[version];
 }
 
+// Call once the next animation frame, in which BokehJS draws, is over.
+function afterFrame(call) {
+  requestAnimationFrame(() => setTimeout(call, 0));
+}
+
 function element(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;

@@ -4,10 +4,6 @@
 const LEAST_SILENCE = 3000; // ms without news after which nobody should take it for live
 const REST = 0.5; // of the time that drawing took, until the next: a slow browser stays usable
 
-function afterFrame(call) {
-  requestAnimationFrame(() => setTimeout(call, 0));
-}
-
 class StoreView {
   #due = false;
   #missed = false; // something has come while one drawing was due
